@@ -1,0 +1,56 @@
+# make demo    environment + the default experiment            make check   the fast half of the tests, with all linters
+# make test    environment + linters + the whole test suite    make bench   speed of this machine, as ratios
+#
+# Everything lives in .venv; a change of requirements.lock or pyproject.toml renews it in the same call.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export UV_COMPILE_BYTECODE := 1
+export UV_PROJECT_ENVIRONMENT := .venv
+unexport PYTHONDONTWRITEBYTECODE
+
+READY := .venv/.ready
+PYTEST := python -m pytest -q -n 2 --dist worksteal
+
+.PHONY: demo test check lint bench env lock catalogue clean
+
+demo: $(READY)
+	snakemake --cores all
+
+test: lint
+	$(PYTEST)
+
+check: lint
+	$(PYTEST) -m "not slow"
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check --compact-diff Snakefile workflow
+	codespell
+
+bench: $(READY)
+	python -m benchmarks
+
+env: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; say make PYTHON=python3.11"; exit 2; }
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@command -v uv >/dev/null || .venv/bin/python -m pip install --quiet uv
+	VIRTUAL_ENV=.venv uv pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=.venv uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Newest versions that pyproject.toml allows, with hashes, for every platform; names no package index.
+lock: $(READY)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+		--extra dev --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+catalogue: $(READY)
+	dctkd methods sync
+
+clean:
+	rm -rf .venv .snakemake results .pytest_cache .mypy_cache .ruff_cache build *.egg-info
