@@ -1,0 +1,40 @@
+"""Hashes, whole-file writes and the environment record."""
+
+import hashlib
+import json
+import os
+
+import pytest
+
+from dctkd import provenance
+
+
+def test_the_canonical_hash_ignores_order_and_spacing():
+    expected = hashlib.sha256(b'{"a":[1,2.5],"b":null}').hexdigest()
+    assert provenance.sha256_of({"b": None, "a": (1, 2.5)}) == expected
+
+
+def test_nan_has_no_canonical_form():
+    with pytest.raises(ValueError, match="NaN|nan|JSON"):
+        provenance.canonical_json({"a": float("nan")})
+
+
+def test_a_failed_write_keeps_the_former_content_and_leaves_no_part(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    provenance.write_atomic(path, "old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        provenance.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_environment_names_platform_and_versions():
+    record = provenance.environment("cpu", "float32", 1)
+    assert {"cpu_model", "torch_build", "precision", "threads", "num_cores"} <= set(record["platform"])
+    assert record["packages"]["torch"].split("+")[0] == record["platform"]["torch_build"].split("+")[0]
+    json.dumps(record)
