@@ -1,0 +1,47 @@
+"""Attention transfer on activation maps.
+
+Paper: Zagoruyko and Komodakis, "Paying More Attention to Attention: Improving the Performance of Convolutional Neural
+Networks via Attention Transfer", ICLR 2017, arXiv:1612.03928, section 3.1, equation 2 with Q = F_sum^2 and p = 2.
+Reference code:
+https://github.com/HobbitLong/RepDistiller/blob/1e2f81692647991a80a1e97ffa14e2af915eaa6f/distiller_zoo/AT.py
+
+Differences from the paper: the squared difference is averaged over positions (as in both public codes) where equation 2
+has a norm.
+Differences from the code: where sizes differ the larger *map* is pooled; the code pools the larger *features* before
+squaring, which costs C times as much and lets signs cancel. Along each side the smaller size is met, so non-square
+maps work. All stages count, as in P1; RepDistiller's `[1:-1]` leaves out the stem and the pooled features, which are no
+stages here.
+
+Shapes: B images, C channels, H rows, W columns, P = H W positions.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from dctkd.functional.attention import activation_map, pool_to_smaller
+from dctkd.methods.base import Batch, Method
+from dctkd.models import Outputs
+
+
+class AT(Method):
+    """Sum over stages of the mean over positions of (Qs / |Qs| - Qt / |Qt|)^2, Q = vec(mean over channels of F^2)."""
+
+    title = "AT"
+    paper = "Zagoruyko and Komodakis: Paying More Attention to Attention. ICLR 2017, arXiv:1612.03928."
+    year = 2017
+    features = "stages"
+    default_weight = 1000.0
+    default_weight_source = "The authors' release (--beta 1e+3) and P1's main branch (ALPHA 1000)"
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Return one term per stage, {"stage1": ...}."""
+        pairs = zip(student.stages, teacher.stages, strict=True)
+        return {f"stage{n}": batch.mean(_distance(*features)) for n, features in enumerate(pairs, start=1)}
+
+
+def _distance(student_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
+    student_BHW, teacher_BHW = pool_to_smaller(activation_map(student_BCHW), activation_map(teacher_BCHW))
+    student_BP, teacher_BP = student_BHW.flatten(1), teacher_BHW.flatten(1)
+    return (F.normalize(student_BP, dim=1) - F.normalize(teacher_BP, dim=1)).square().mean(dim=1)
