@@ -1,0 +1,369 @@
+"""The experiment file: typed, frozen, checked where it is read. Imports neither torch nor timm.
+
+A Snakefile is parsed again by every cluster job, so this module must load in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from dctkd.errors import InputError, did_you_mean
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*(_[A-Za-z0-9.+-]+)*$")]
+"""A name that stands in paths and tables; no double underscore, which parts teacher and student."""
+
+
+class Strict(BaseModel):
+    """Frozen model that refuses unknown keys and suggests the nearest known one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping):
+            for key in raw:
+                if key not in cls.model_fields:
+                    hint = did_you_mean(str(key), cls.model_fields)
+                    raise PydanticCustomError(
+                        "unknown_key", "unknown key {key}{hint}", {"key": repr(key), "hint": hint}
+                    )
+        return raw
+
+
+class InputRecipe(Strict):
+    """How an image becomes a network's input."""
+
+    short_side: int | None = Field(
+        None, ge=1, description="pixels; the short side is resized to this once; null keeps the size"
+    )
+    crop: int = Field(description="pixels; side of the square crop, random in training, central in testing", ge=1)
+    hflip: bool = Field(True, description="mirror each training image with probability 0.5")
+    mean: tuple[float, float, float] = Field(
+        (0.485, 0.456, 0.406), description="per channel, of pixels in [0, 1]; ImageNet's"
+    )
+    std: tuple[float, float, float] = Field(
+        (0.229, 0.224, 0.225), description="per channel, of pixels in [0, 1]; ImageNet's"
+    )
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.short_side is not None and self.crop > self.short_side:
+            raise ValueError(f"crop {self.crop} must not exceed short_side {self.short_side}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be > 0 in every channel, got {self.std}")
+        return self
+
+
+class Dataset(Strict):
+    """One dataset: its format, where it lies, how images become inputs."""
+
+    format: str = Field(description="name in dctkd.data.formats.FORMATS")
+    root: Path | None = Field(None, description="folder; relative to data_root; null: data_root itself")
+    options: dict[str, Any] = Field(default_factory=dict, description="the format's own options")
+    input: InputRecipe
+    on_problem: Literal["fail", "drop"] = Field("fail", description="what to do about an image that cannot be used")
+
+
+class Model(Strict):
+    """A network of timm."""
+
+    architecture: str = Field(description="timm model name, with its tag where weights are pretrained")
+    options: dict[str, Any] = Field(default_factory=dict, description="passed to timm.create_model")
+    pretrained: bool = Field(False, description="start from timm's weights of that tag (through the hub)")
+    weights: Path | None = Field(None, description="start from this local .safetensors or .pth file")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.pretrained and self.weights is not None:
+            raise ValueError("pretrained and weights exclude each other: remove one")
+        return self
+
+
+class Pair(Strict):
+    """Teacher and student, by their names under models."""
+
+    teacher: Name
+    student: Name
+    stages: Literal["auto"] | tuple[tuple[int, int], ...] = Field(
+        "auto", description="auto, or pairs [student stage, teacher stage], counted from 0"
+    )
+
+    @property
+    def name(self) -> str:
+        """Folder and table name of the pair."""
+        return f"{self.teacher}__{self.student}"
+
+
+class MethodRow(Strict):
+    """One row of the tables: a method, its weight and its options. Null means the method's own default."""
+
+    method: str | None = Field(None, description="name in METHODS; null: the row's own name without +kd")
+    file: Path | None = Field(None, description="Python file that defines the method, relative to the experiment file")
+    weight: float | None = Field(None, ge=0, description="outer weight of the method's terms, no unit")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs over which the outer weight rises linearly from 0")
+    ce: float | None = Field(None, ge=0, description="weight of the cross-entropy, no unit")
+    teacher_correct_only: bool = Field(
+        False, description="count the method's terms only where the teacher is right (P1)"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
+
+
+class KdTerm(Strict):
+    """The logit term that `<method>+kd` adds; P1's values (Config/Training of its release, commit 3d70d15)."""
+
+    weight: float = Field(1.0, ge=0, description="weight of T^2 KL, no unit; P1: 1")
+    temperature: float = Field(4.0, gt=0, description="softmax temperature, no unit; P1: 4")
+    ce: float = Field(0.1, ge=0, description="weight of the cross-entropy in a +kd row, no unit; P1: 0.1")
+
+
+class Sgd(Strict):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: float = Field(gt=0, description="peak learning rate per step")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient, applied to every parameter as P1 does")
+    nesterov: bool = False
+
+
+class AdamW(Strict):
+    """AdamW (Loshchilov and Hutter 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: float = Field(gt=0, description="peak learning rate per step")
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.05, ge=0, description="decoupled, applied to every parameter")
+
+
+class Schedule(Strict):
+    """Learning rate over time, set anew before each step."""
+
+    name: Literal["constant", "step", "multistep", "cosine"]
+    warmup_epochs: float = Field(0.0, ge=0, description="linear rise from 0 to the peak, in epochs")
+    every_epochs: int | None = Field(None, ge=1, description="step: epochs between two decays")
+    milestones_epochs: tuple[int, ...] | None = Field(
+        None, description="multistep: epochs at whose start the rate decays"
+    )
+    gamma: float = Field(0.1, gt=0, lt=1, description="step, multistep: factor of each decay")
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        for kind, key in (("step", "every_epochs"), ("multistep", "milestones_epochs")):
+            if (self.name == kind) != (getattr(self, key) is not None):
+                raise ValueError(f"{key} is required with name: {kind}, and only there")
+        return self
+
+
+class Recipe(Strict):
+    """How a network is trained. Every field can change bits, so all of it is part of a run's identity."""
+
+    epochs: int = Field(ge=0, description="0: no training, the network is taken as its weights are")
+    batch_size: int = Field(ge=2, description="images per step")
+    optimiser: Annotated[Sgd | AdamW, Field(discriminator="name")]
+    schedule: Schedule
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="fraction of the target mass spread over all classes")
+    clip_grad_norm: float | None = Field(
+        None, gt=0, description="largest L2 norm of the whole gradient; null: no clipping"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the hardware has it"
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of the job; results depend on it in the last bits")
+    evaluate_every_epochs: int | None = Field(
+        None, ge=1, description="test during training too; needed for best-on-test"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_optimiser(cls, raw: Any) -> Any:
+        optimiser = raw.get("optimiser") if isinstance(raw, Mapping) else None
+        if isinstance(optimiser, Mapping) and optimiser.get("name") not in ("sgd", "adamw"):
+            raise PydanticCustomError(
+                "optimiser", "optimiser.name must be sgd or adamw, got {got}", {"got": repr(optimiser.get("name"))}
+            )
+        return raw
+
+
+class Experiment(Strict):
+    """A whole experiment file, resolved."""
+
+    experiment: Name
+    title: str = Field("", description="one line for table captions")
+    data_root: Path | None = Field(None, description="folder that dataset roots are relative to")
+    datasets: dict[Name, Dataset] = Field(min_length=1)
+    models: dict[Name, Model] = Field(min_length=1)
+    pairs: tuple[Pair, ...] = Field(min_length=1)
+    methods: dict[Name, MethodRow] = Field(min_length=1)
+    kd: KdTerm = Field(default_factory=lambda: KdTerm.model_validate({}))
+    recipes: dict[Name, Recipe] = Field(min_length=1)
+    student_recipe: Name
+    teacher_recipe: Name
+    seeds: tuple[int, ...] = Field(min_length=1, description="one run per seed; paired over methods")
+    teacher_seed: int | Literal["matched"] = Field(0, description="fixed as in P1, or matched: the student's seed")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where jobs compute; not part of a run's identity"
+    )
+    students_per_job: Literal["auto", "all"] | Annotated[int, Field(ge=1)] = "auto"
+    keep_weights: Literal["all", "last", "none"] = Field(
+        "last", description="all: also those of the best epoch on the test set; teachers are always kept"
+    )
+    checkpoint_every_s: float = Field(60.0, gt=0, description="seconds between two checkpoints, at least")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_rows_are_defaults(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and isinstance(raw.get("methods"), Mapping):
+            return {**raw, "methods": {key: {} if row is None else row for key, row in raw["methods"].items()}}
+        return raw
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        for number, pair in enumerate(self.pairs):
+            for role in ("teacher", "student"):
+                _require(getattr(pair, role), self.models, f"pairs.{number}.{role}", "model")
+        _require(self.student_recipe, self.recipes, "student_recipe", "recipe")
+        _require(self.teacher_recipe, self.recipes, "teacher_recipe", "recipe")
+        for what, names in (("seeds", [str(s) for s in self.seeds]), ("pairs", [pair.name for pair in self.pairs])):
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{what} must not repeat; {', '.join(repeated)} occurs twice")
+        return self
+
+
+def _require(name: str, known: Mapping[str, object], where: str, what: str) -> None:
+    if name not in known:
+        raise ValueError(f"{where}: unknown {what} {name!r}{did_you_mean(name, known)}")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice; plain YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, (str, int, float, bool)) or key in seen:
+                problem = (
+                    f"key {key!r} is given twice"
+                    if isinstance(key, (str, int, float, bool))
+                    else "a key must be plain text"
+                )
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        InputError: If the file is missing, is not YAML, repeats a key or holds something else than a mapping.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; give the path of an experiment file, such as config/demo.yaml"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: expected a mapping of keys at the top, got {type(raw).__name__}")
+    return raw
+
+
+def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """Read an experiment file, apply overrides, choose the variant and check everything.
+
+    Args:
+        path: YAML file.
+        overrides: Top-level keys that replace the file's (`--set`, Snakemake's `--config`).
+
+    Raises:
+        InputError: One line: file, key path, what was expected, nearest known name.
+    """
+    return resolve({**read_yaml(path), **(overrides or {})}, where=str(path))
+
+
+def resolve(raw: Mapping[str, Any], *, where: str) -> Experiment:
+    """Turn the mapping of an experiment file into a checked experiment.
+
+    `variants` holds named sets of changes, merged over the rest key by key; `variant` chooses one, and its name is
+    appended to the experiment's.
+
+    Args:
+        raw: The mapping, as YAML gives it.
+        where: Name of its source for messages.
+
+    Raises:
+        InputError: As in `load`.
+    """
+    merged = {**raw, "recipes": {**_built_in_recipes(), **_mapping(raw.get("recipes"), f"{where}: recipes")}}
+    variants = _mapping(merged.pop("variants", None), f"{where}: variants")
+    variant = merged.pop("variant", None)
+    if variant is not None:
+        if variant not in variants:
+            raise InputError(f"{where}: variant: unknown variant {variant!r}{did_you_mean(str(variant), variants)}")
+        merged = _deep_merge(merged, _mapping(variants[variant], f"{where}: variants.{variant}"))
+        merged["experiment"] = f"{merged.get('experiment')}-{variant}"
+    try:
+        return Experiment.model_validate(merged)
+    except ValidationError as error:
+        raise InputError(f"{where}: {explain(error)}") from error
+
+
+def explain(error: ValidationError, within: str = "") -> str:
+    """Return the first problem of a validation as one line: key path, what was expected, what came.
+
+    Args:
+        error: What pydantic found.
+        within: Key path of what was validated.
+    """
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    path = ".".join([*filter(None, [within]), *(str(part) for part in _readable_location(first))])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        message = "this key is required"
+    elif first["type"] not in ("unknown_key", "value_error", "optimiser"):
+        message = f"{message}, got {first['input']!r}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{path}: {message}{more}" if path else f"{message}{more}"
+
+
+def _readable_location(problem: ErrorDetails) -> Iterator[str | int]:
+    for part in problem["loc"]:
+        if part not in ("sgd", "adamw", "[key]") and not str(part).startswith(
+            ("literal[", "tuple[", "constrained-", "int", "function-")
+        ):
+            yield part
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: expected a mapping, got {type(value).__name__}")
+    return dict(value)
+
+
+def _deep_merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _deep_merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _built_in_recipes() -> dict[str, Any]:
+    return read_yaml(Path(__file__).with_name("recipes.yaml"))

@@ -1,0 +1,148 @@
+"""What determines a run: the part of the config that its spec hashes. Imports neither torch nor timm."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from dctkd.config import Dataset, Experiment, InputRecipe, MethodRow, Model, Recipe, Strict
+from dctkd.errors import InputError, did_you_mean
+from dctkd.provenance import sha256_of, sha256_of_file
+
+KD_SUFFIX = "+kd"
+ENGINE_RESULTS_VERSION = 1
+"""Bumped in the commit in which the training engine's bits change."""
+
+
+class DataIdentity(Strict):
+    """What determines a dataset's tensors, apart from the photographs themselves (the fingerprint)."""
+
+    format: str
+    options: dict[str, Any]
+    input: InputRecipe
+    on_problem: Literal["fail", "drop"]
+    results_version: int
+
+
+class ModelIdentity(Strict):
+    """What determines a network before training."""
+
+    architecture: str
+    options: dict[str, Any]
+    pretrained: bool
+    weights_sha256: str | None
+
+
+class MethodIdentity(Strict):
+    """What determines a method's terms and their weights."""
+
+    method: str
+    options: dict[str, Any]
+    weight: float
+    warmup_epochs: float
+    ce: float
+    teacher_correct_only: bool
+    kd_weight: float
+    kd_temperature: float | None
+    results_version: int
+    source_sha256: str | None
+
+
+class Identity(Strict):
+    """Everything in the config that determines a run; its hash is the spec."""
+
+    kind: Literal["teacher", "student"]
+    data: DataIdentity
+    model: ModelIdentity
+    recipe: Recipe
+    seed: int
+    engine_results_version: int
+    teacher_spec: str | None = None
+    teacher_model: ModelIdentity | None = None
+    stages: Literal["auto"] | tuple[tuple[int, int], ...] | None = None
+    method: MethodIdentity | None = None
+
+    @property
+    def spec(self) -> str:
+        """Hex SHA-256 of the identity."""
+        return sha256_of(self.model_dump(mode="json"))
+
+
+def identify_data(dataset: Dataset, where: str) -> DataIdentity:
+    """Return a dataset's identity; `where` is its key path for messages."""
+    from dctkd.data import RESULTS_VERSION
+    from dctkd.data.formats import parse_options
+
+    options = parse_options(dataset.format, dataset.options, where)
+    return DataIdentity(
+        format=dataset.format,
+        options=options.model_dump(mode="json"),
+        input=dataset.input,
+        on_problem=dataset.on_problem,
+        results_version=RESULTS_VERSION,
+    )
+
+
+def identify_model(model: Model, where: str) -> ModelIdentity:
+    """Return a network's identity; local weights are known by their content."""
+    sha256 = None
+    if model.weights is not None:
+        if not model.weights.is_file():
+            raise InputError(
+                f"{where}.weights: no such file {model.weights}; give the path of a .safetensors or .pth file"
+            )
+        sha256 = _sha256_of_weights(model.weights)
+    return ModelIdentity(
+        architecture=model.architecture, options=model.options, pretrained=model.pretrained, weights_sha256=sha256
+    )
+
+
+@cache
+def _sha256_of_weights(path: Path) -> str:
+    return sha256_of_file(path)
+
+
+def method_file(row: MethodRow, folder: Path) -> Path | None:
+    """Return the path of a row's own method file; relative ones are relative to the experiment file's folder."""
+    return None if row.file is None else folder / row.file
+
+
+def identify_method(name: str, row: MethodRow, config: Experiment, folder: Path, where: str) -> MethodIdentity:
+    """Return a row's identity, with every default filled in; a file of the user's is known by its content."""
+    from dctkd.methods import catalogue
+
+    with_kd = name.endswith(KD_SUFFIX)
+    method = row.method or name.removesuffix(KD_SUFFIX)
+    file = method_file(row, folder)
+    entry = _built_in_method(method, where) if file is None else _method_in_file(file, where)
+    default_ce = config.kd.ce if with_kd else entry["default_ce"]
+    return MethodIdentity(
+        method=method,
+        options=catalogue.validate_options(entry, row.options, where=f"{where}.options"),
+        weight=entry["default_weight"] if row.weight is None else row.weight,
+        warmup_epochs=row.warmup_epochs,
+        ce=default_ce if row.ce is None else row.ce,
+        teacher_correct_only=row.teacher_correct_only,
+        kd_weight=config.kd.weight if with_kd else 0.0,
+        kd_temperature=config.kd.temperature if with_kd else None,
+        results_version=entry["results_version"],
+        source_sha256=None if file is None else sha256_of_file(file),
+    )
+
+
+def _built_in_method(method: str, where: str) -> dict[str, Any]:
+    from dctkd.methods import METHODS, catalogue
+
+    if method not in METHODS:
+        raise InputError(f"{where}: unknown method {method!r}{did_you_mean(method, METHODS)}")
+    return catalogue.entry(method)
+
+
+def _method_in_file(file: Path, where: str) -> dict[str, Any]:
+    from dctkd.methods import catalogue, load_method  # the file imports torch: plans with own methods pay for it
+
+    try:
+        return catalogue.describe(load_method(file))
+    except InputError as error:
+        raise InputError(f"{where}.file: {error}") from error
