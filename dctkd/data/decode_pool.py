@@ -1,0 +1,69 @@
+"""Decoding in parallel, in order and in bounded memory.
+
+Processes, not threads: on small photographs most of PIL's time is spent in Python, under its global lock.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from dctkd.data.decode import Decoded, decode_files
+from dctkd.data.manifest import Problem
+from dctkd.errors import InputError
+
+MAX_CHUNK_IMAGES = 32
+MAX_CHUNK_BYTES = 16 << 20
+CHUNKS_PER_WORKER = 3
+"""Chunks in flight per worker: one at work, one waiting, one being written."""
+
+
+def decode_all(
+    root: Path, paths: Sequence[str], short_side: int | None, *, workers: int, bytes_per_image: int
+) -> Generator[Decoded | Problem]:
+    """Yield decoded photographs in the order of their paths.
+
+    Args:
+        root: Folder that paths are relative to.
+        paths: Files.
+        short_side: Pixels, or None to keep sizes.
+        workers: Processes; with 1 the calling process decodes.
+        bytes_per_image: Expected mean size after resizing; bounds what is in flight, changes nothing else.
+
+    Raises:
+        InputError: If a worker process is killed.
+    """
+    size = max(min(MAX_CHUNK_BYTES // max(bytes_per_image, 1), MAX_CHUNK_IMAGES), 1)
+    chunks = [paths[first : first + size] for first in range(0, len(paths), size)]
+    if workers <= 1 or len(chunks) <= 1:
+        for chunk in chunks:
+            yield from decode_files(root, chunk, short_side)
+        return
+    # forkserver: a fork of a process that has threads (torch starts some) can hang.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([decode_files.__module__])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+    try:
+        in_flight: deque[Future[list[Decoded | Problem]]] = deque()
+        for chunk in chunks:
+            in_flight.append(pool.submit(decode_files, root, chunk, short_side))
+            if len(in_flight) >= workers * CHUNKS_PER_WORKER:
+                yield from in_flight.popleft().result()
+        while in_flight:
+            yield from in_flight.popleft().result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"{root}: a decoding process was killed, probably for lack of memory; use fewer workers"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the main process, which stops the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,101 @@
+"""The table of dataset formats. Imports neither torch nor PIL nor numpy; formats are imported when they are asked for.
+
+A format is a module with `Options`, a frozen pydantic model, and one function:
+
+- photographs: `read_manifest(root: Path, options: Options) -> Manifest`
+- rendered: `render(options: Options, split: Split) -> Rendered`
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from dctkd.config import Strict, explain
+from dctkd.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dctkd.data.manifest import Manifest, Rendered, Split
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table.
+
+    Attributes:
+        module: Full name of the module that implements it.
+        kind: Whether images are photographs below a root folder, or computed.
+    """
+
+    module: str
+    kind: Literal["photographs", "rendered"]
+
+    @property
+    def options_type(self) -> type[Strict]:
+        """The format's model of options."""
+        options: type[Strict] = importlib.import_module(self.module).Options
+        return options
+
+    def read_manifest(self, root: Path, options: Strict) -> Manifest:
+        """List what a dataset of photographs consists of; see the format's module."""
+        manifest: Manifest = importlib.import_module(self.module).read_manifest(root, options)
+        return manifest
+
+    def render(self, options: Strict, split: Split) -> Rendered:
+        """Compute one split of a rendered dataset; see the format's module."""
+        rendered: Rendered = importlib.import_module(self.module).render(options, split)
+        return rendered
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "imagefolder": Format("dctkd.data.formats.imagefolder", "photographs"),
+        "miniplaces": Format("dctkd.data.formats.miniplaces", "photographs"),
+        "synthscenes": Format("dctkd.data.formats.synthscenes", "rendered"),
+    }
+)
+"""All formats by the name that a config gives."""
+
+
+def get(name: str, where: str = "dataset") -> Format:
+    """Return a format.
+
+    Args:
+        name: As in FORMATS.
+        where: Key path of the dataset, for the message.
+
+    Raises:
+        InputError: If there is none of that name; suggests the nearest.
+    """
+    if name not in FORMATS:
+        raise InputError(f"{where}.format: unknown format {name!r}{did_you_mean(name, FORMATS)}")
+    return FORMATS[name]
+
+
+def parse_options(name: str, raw: Mapping[str, Any], where: str = "dataset") -> Strict:
+    """Check the options of a format and fill in its defaults.
+
+    Args:
+        name: As in FORMATS.
+        raw: Options as the config gives them.
+        where: Key path of the dataset, for messages.
+
+    Raises:
+        InputError: If the format or one of its options is unknown, or a value does not fit.
+
+    Example:
+        >>> parse_options("miniplaces", {"num_classes": 10}).model_dump()
+        {'num_classes': 10}
+    """
+    options_type = get(name, where).options_type
+    try:
+        return options_type.model_validate(dict(raw))
+    except ValidationError as error:
+        raise InputError(explain(error, f"{where}.options")) from error

@@ -1,0 +1,139 @@
+"""From what the config says about a dataset to its pixel cache; a cache that holds just that is used as it is."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dctkd.data import RESULTS_VERSION, formats
+from dctkd.data.cache import PixelCache, read_header
+from dctkd.data.manifest import SPLITS, Manifest, OnProblem, Rendered, Split, check_problems
+from dctkd.data.packing import Progress, pack, unfinished_folders
+from dctkd.errors import InputError
+from dctkd.provenance import canonical_json, sha256_of
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(
+    format_name: str,
+    options: Mapping[str, Any],
+    root: Path | None,
+    short_side: int | None,
+    on_problem: OnProblem,
+    target: Path,
+    workers: int,
+    progress: Progress | None = None,
+) -> PixelCache:
+    """Return the pixel cache of a dataset, made in `target` if it is not there yet.
+
+    A cache is made anew when the format, its options, the resizing, `on_problem`, the package's RESULTS_VERSION, the
+    official lists or the name, size or modification time of a photograph has changed.
+
+    Args:
+        format_name: Name in `formats.FORMATS`.
+        options: The format's options, as the config gives them.
+        root: Folder of the photographs; ignored by rendered formats.
+        short_side: Pixels that short sides are resized to; None keeps sizes.
+        on_problem: `fail` or `drop` images that cannot be used.
+        target: Folder of the cache.
+        workers: Processes that decode; changes speed only.
+        progress: Called with the number of images done and of all images.
+
+    Raises:
+        InputError: If options, root, lists, images, disk or target cannot be used; nothing half-written remains.
+    """
+    kind = formats.get(format_name)
+    parsed = formats.parse_options(format_name, options)
+    request: dict[str, Any] = {
+        "format": format_name,
+        "options": parsed.model_dump(mode="json"),
+        "short_side": short_side,
+        "on_problem": on_problem,
+        "results_version": RESULTS_VERSION,
+    }
+    manifest: Manifest | None = None
+    if kind.kind == "photographs":
+        if root is None:
+            raise InputError(f"dataset.root: format {format_name} reads photographs; give the folder that they lie in")
+        manifest = kind.read_manifest(root, parsed)
+        check_problems(manifest, on_problem)
+        request["signature"] = _signature(manifest)
+    with _sole_writer(target):
+        cache = _existing(target, request)
+        if cache is None:
+            dataset: Manifest | dict[Split, Rendered] = manifest or {
+                split: kind.render(parsed, split) for split in SPLITS
+            }
+            cache = pack(
+                dataset,
+                target,
+                short_side=short_side,
+                workers=workers,
+                on_problem=on_problem,
+                request=request,
+                progress=progress,
+            )
+    return cache
+
+
+def _existing(target: Path, request: Mapping[str, Any]) -> PixelCache | None:
+    """Return the cache in the target if it is whole and was made from the same request."""
+    header = read_header(target)
+    if header is None or canonical_json(header.get("request")) != canonical_json(request):
+        return None
+    try:
+        return PixelCache.open(target)
+    except InputError as error:
+        logger.warning("%s; making it again", error)
+        return None
+
+
+def _signature(manifest: Manifest) -> str:
+    """Hash what tells, unread, whether photographs have changed: names, labels, sizes, modification times."""
+    files = []
+    for entry in manifest.entries:
+        try:
+            status = (manifest.root / entry.path).stat()
+        except OSError:  # a link into the void; decoding reports it
+            files.append([entry.id, entry.label, None, None])
+        else:
+            files.append([entry.id, entry.label, status.st_size, status.st_mtime_ns])
+    problems = [[problem.kind, problem.where, problem.message] for problem in manifest.problems]
+    return sha256_of([manifest.classes, files, problems])
+
+
+@contextmanager
+def _sole_writer(target: Path) -> Iterator[None]:
+    """Wait until no other process packs this target, and clear away what killed ones left."""
+    path = target.parent / f".{target.name}.lock"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(path)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror}; choose another folder") from error
+    try:
+        for folder in unfinished_folders(target):
+            shutil.rmtree(folder, ignore_errors=True)
+        yield
+    finally:
+        path.unlink()  # while it is held: whoever waits for it finds its file gone and starts over
+        os.close(file)
+
+
+def _lock(path: Path) -> int:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            if path.stat().st_ino == os.fstat(file).st_ino:
+                return file
+        except FileNotFoundError:
+            pass
+        os.close(file)

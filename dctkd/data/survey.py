@@ -1,0 +1,34 @@
+"""How large a dataset is, before a pixel is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dctkd.data import formats
+from dctkd.errors import InputError
+
+
+def survey(format_name: str, options: Mapping[str, Any], root: Path | None) -> tuple[int, int, int]:
+    """Return the number of classes, training images and test images of a dataset.
+
+    Photographs are counted from their lists, so images that later turn out to be unreadable are still in the count.
+
+    Args:
+        format_name: Name in `formats.FORMATS`.
+        options: The format's options, as the config gives them.
+        root: Folder of the photographs; ignored by rendered formats.
+
+    Raises:
+        InputError: If the options, the root or the lists cannot be used.
+    """
+    kind = formats.get(format_name)
+    parsed = formats.parse_options(format_name, options)
+    if kind.kind == "rendered":
+        values = parsed.model_dump()
+        return values["num_classes"], values["num_train_images"], values["num_test_images"]
+    if root is None:
+        raise InputError(f"dataset.root: format {format_name} reads photographs; give the folder that they lie in")
+    manifest = kind.read_manifest(root, parsed)
+    return len(manifest.classes), len(manifest.split("train")), len(manifest.split("test"))
