@@ -1,0 +1,145 @@
+"""From a run's identity to its learner: network, method, objective, each initialised from its own random state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dctkd import methods
+from dctkd.data.cache import PixelCache
+from dctkd.engine.job import Job, Task
+from dctkd.engine.learner import Learner, LoopShape
+from dctkd.engine.objective import Objective
+from dctkd.engine.rng import RandomState
+from dctkd.errors import InputError
+from dctkd.identity import Identity, ModelIdentity, method_file
+from dctkd.methods.base import DataSpec, Method
+from dctkd.models import ModelSpec, StageModel, build_model, describe_stages, spec
+from dctkd.plan import Plan, Run, pair_stages
+
+Pairing = tuple[tuple[int, int], ...]
+
+
+def stages_of(identity: Identity) -> Pairing:
+    """Return the (student stage, teacher stage) pairs of a run; for a teacher's own training there are none.
+
+    Raises:
+        InputError: If the networks have no common depth, or the config names a stage that does not exist.
+    """
+    if identity.teacher_model is None or identity.stages is None:
+        return ()
+    student = describe_stages(identity.model.architecture, identity.model.options)
+    teacher = describe_stages(identity.teacher_model.architecture, identity.teacher_model.options)
+    if identity.stages == "auto":
+        return pair_stages(student, teacher)
+    for position, stages, role in ((0, student, "student"), (1, teacher, "teacher")):
+        if bad := [pair[position] for pair in identity.stages if not 0 <= pair[position] < len(stages)]:
+            last = len(stages) - 1
+            raise InputError(f"pairs.stages: {role} stage {bad[0]} does not exist; it has stages 0 to {last}")
+    return identity.stages
+
+
+def pair_networks(run: Run, num_classes: int) -> tuple[StageModel, StageModel]:
+    """Return an untrained student and teacher of a run, for counting and timing."""
+    identity = Identity.model_validate(run.identity)
+    assert identity.teacher_model is not None
+    pairing = stages_of(identity)
+    crop = identity.data.input.crop
+    student, teacher = (
+        network_of(model, num_classes, [pair[position] for pair in pairing], crop, weights=None, pretrained=False)
+        for position, model in enumerate((identity.model, identity.teacher_model))
+    )
+    return student, teacher
+
+
+def method_of(plan: Plan, run: Run) -> str | type[Method]:
+    """Return what `methods.create` takes: the name of a method, or the class in the user's file."""
+    assert run.method is not None
+    file = method_file(plan.config.methods[run.method], Path(plan.config_file).parent)
+    return methods.load_method(file) if file is not None else str(run.identity["method"]["method"])
+
+
+def build_teacher(job: Job, cache: PixelCache, pairing: Pairing, device: torch.device) -> tuple[StageModel, ModelSpec]:
+    """Load a trained teacher from the store.
+
+    Raises:
+        InputError: If its weights are gone.
+    """
+    assert job.teacher is not None
+    assert job.teacher_folder is not None
+    identity = Identity.model_validate(job.teacher.identity)
+    weights = job.teacher_folder.path / "weights.safetensors"
+    if not weights.is_file():
+        edge = job.store.results / job.teacher.path
+        raise InputError(
+            f"{weights}: the teacher's weights are gone; delete {job.teacher_folder.path} and {edge}, "
+            "then run snakemake again"
+        )
+    indices = [teacher for _, teacher in pairing]
+    model = network_of(
+        identity.model, len(cache.classes), indices, identity.data.input.crop, weights=weights, pretrained=False
+    )
+    return model.to(device).to(memory_format=torch.channels_last), spec(model, identity.data.input.crop)
+
+
+def build_learner(
+    job: Job, task: Task, cache: PixelCache, shape: LoopShape, pairing: Pairing, teacher: ModelSpec | None
+) -> Learner:
+    """Set a run to its start.
+
+    The student's first weights depend on the seed alone, so all methods of a seed start from one network and the
+    comparison is paired; the method's own layers depend on seed and method.
+
+    Args:
+        job: The job that the task belongs to.
+        task: The run.
+        cache: Its images.
+        shape: Length and place of the run.
+        pairing: Paired stages; empty for a teacher.
+        teacher: Shapes of the teacher; None for a teacher's own training.
+    """
+    identity = Identity.model_validate(task.run.identity)
+    crop = identity.data.input.crop
+    name = task.run.student or task.run.teacher
+    with RandomState("weights", identity.kind, identity.seed).active():
+        model = network_of(
+            identity.model,
+            len(cache.classes),
+            [student for student, _ in pairing],
+            crop,
+            weights=job.plan.config.models[name].weights,
+            pretrained=identity.model.pretrained,
+        )
+    objective = Objective(identity.method, None, label_smoothing=identity.recipe.label_smoothing)
+    if identity.method is not None and teacher is not None:
+        with RandomState("method weights", identity.method.method, identity.seed).active():
+            objective.method = _method(job, task, identity.method.options, spec(model, crop), teacher, cache)
+    model = model.to(shape.device).to(memory_format=torch.channels_last)
+    objective = objective.to(shape.device)
+    return Learner(task.run.path, task.folder.digest, identity, model, objective, shape)
+
+
+def network_of(
+    identity: ModelIdentity, num_classes: int, indices: list[int], crop: int, *, weights: Path | None, pretrained: bool
+) -> StageModel:
+    """Build a network; `weights` and `pretrained` say where it starts from."""
+    return build_model(
+        identity.architecture,
+        num_classes=num_classes,
+        stage_indices=indices,
+        options=identity.options,
+        weights=weights,
+        pretrained=pretrained,
+        input_size=crop,
+    )
+
+
+def _method(
+    job: Job, task: Task, options: Mapping[str, Any], student: ModelSpec, teacher: ModelSpec, cache: PixelCache
+) -> Method:
+    labels = tuple(int(label) for label in cache.labels("train"))
+    data = DataSpec(num_classes=len(cache.classes), num_train_images=len(labels), labels=labels)
+    return methods.create(method_of(job.plan, task.run), student, teacher, data, **options)

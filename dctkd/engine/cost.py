@@ -1,0 +1,87 @@
+"""Costs of an experiment's networks and methods, for the tables and for the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dctkd import methods
+from dctkd.config import AdamW, Sgd
+from dctkd.engine.build import method_of, pair_networks
+from dctkd.identity import Identity
+from dctkd.methods.base import DataSpec
+from dctkd.metrics.cost import checkpoint_bytes, measure_method, measure_model
+from dctkd.models import StageModel, spec
+from dctkd.plan import Plan, Run
+from dctkd.store import read_edge
+
+
+@dataclass(frozen=True)
+class Census:
+    """Size of a dataset."""
+
+    num_classes: int
+    num_train_images: int
+    num_test_images: int
+
+
+def published_census(plan: Plan, results: Path) -> dict[str, Census]:
+    """Return the size of each dataset of an experiment, from its data.json."""
+    edges = {name: read_edge(results / plan.name / name / "data.json") for name in plan.config.datasets}
+    return {
+        name: Census(edge["num_classes"], edge["num_train_images"], edge["num_test_images"])
+        for name, edge in edges.items()
+    }
+
+
+def measure_costs(plan: Plan, census: Mapping[str, Census]) -> dict[str, Any]:
+    """Count every network and method of an experiment once.
+
+    Args:
+        plan: The experiment.
+        census: Size of each dataset.
+
+    Returns:
+        `models`: `<dataset>/<model>` to MACs and parameters; `methods`: `<dataset>/<pair>/<row>` to what the row adds
+        in training, the bytes of its checkpoint, and the paired stages.
+    """
+    models: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
+    for run in plan.runs:
+        if run.seed != plan.config.seeds[0]:
+            continue
+        pair = f"{run.dataset}/{run.pair}"
+        if f"{pair}/{run.method}" in rows:
+            continue
+        student, teacher = pair_networks(run, census[run.dataset].num_classes)
+        crop = run.identity["data"]["input"]["crop"]
+        for name, model in ((run.teacher, teacher), (run.student, student)):
+            key = f"{run.dataset}/{name}"
+            if key not in models:
+                models[key] = measure_model(model, input_size=crop).to_dict()
+        rows[f"{pair}/{run.method}"] = _row(plan, run, student, teacher, census[run.dataset])
+    return {"models": models, "methods": rows}
+
+
+def _row(plan: Plan, run: Run, student: StageModel, teacher: StageModel, size: Census) -> dict[str, Any]:
+    identity = Identity.model_validate(run.identity)
+    assert identity.method is not None
+    crop = identity.data.input.crop
+    labels = tuple(index % size.num_classes for index in range(size.num_train_images))
+    data = DataSpec(size.num_classes, size.num_train_images, labels)
+    student_spec, teacher_spec = spec(student, crop), spec(teacher, crop)
+    method = methods.create(method_of(plan, run), student_spec, teacher_spec, data, **identity.method.options)
+    cost = measure_method(method, student_spec, teacher_spec, input_size=crop, batch_size=identity.recipe.batch_size)
+    return {
+        **cost.to_dict(),
+        "checkpoint_bytes": checkpoint_bytes(student, method, optimizer_buffers=_buffers(identity)),
+    }
+
+
+def _buffers(identity: Identity) -> int:
+    optimiser = identity.recipe.optimiser
+    if isinstance(optimiser, AdamW):
+        return 2
+    return int(isinstance(optimiser, Sgd) and optimiser.momentum > 0)

@@ -1,0 +1,184 @@
+"""What an experiment will cost, before anything is trained: runs, jobs, disk, compute, time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from dctkd.data.survey import survey
+from dctkd.engine.build import pair_networks, stages_of
+from dctkd.engine.cost import Census, measure_costs, published_census
+from dctkd.engine.device import resolve_device, resolve_precision
+from dctkd.errors import InputError
+from dctkd.identity import Identity
+from dctkd.models import describe_stages
+from dctkd.plan import Plan, Run
+
+TIMED_STEPS = 3
+
+
+def estimate(plan: Plan, results: Path) -> dict[str, Any]:
+    """Return the costs of an experiment as JSON values.
+
+    MACs: forward of the teacher, and three forwards' worth for each training step of a student (forward, gradient to
+        the inputs, gradient to the weights). Seconds: from a few timed steps on this machine, methods' own time left
+        out.
+    """
+    try:
+        census = published_census(plan, results)
+    except InputError:
+        census = {name: _survey(plan, name) for name in plan.config.datasets}
+    costs = measure_costs(plan, census)
+    pairs = [_pair(plan, run, census[run.dataset], costs) for run in _first_runs(plan)]
+    num_jobs = len(plan.packs) * len(plan.config.datasets) * len(plan.config.pairs) * len(plan.config.seeds)
+    kept = plan.config.keep_weights != "none"
+    bytes_of_weights = sum(4 * costs["models"][f"{run.dataset}/{run.student}"]["parameters"] for run in plan.runs)
+    return {
+        "experiment": plan.name,
+        "runs": len(plan.runs),
+        "teachers": len(plan.teachers),
+        "jobs": {"students": num_jobs, "teachers": len(plan.teachers), "all": num_jobs + len(plan.teachers) + 2},
+        "packs": [list(pack.methods) for pack in plan.packs],
+        "datasets": {name: vars(size) for name, size in census.items()},
+        "models": costs["models"],
+        "methods": costs["methods"],
+        "pairs": pairs,
+        "disk_bytes": {
+            "pixels": sum(_pixel_bytes(plan, name, size) for name, size in census.items()),
+            "weights": bytes_of_weights * kept,
+            "largest_checkpoint": max(row["checkpoint_bytes"] for row in costs["methods"].values()),
+        },
+        "macs": sum(pair["macs"] for pair in pairs),
+        "core_seconds": sum(pair["core_seconds"] for pair in pairs),
+        "measured_on": {"device": resolve_device(plan.config.device), "cores": torch.get_num_threads()},
+    }
+
+
+def _survey(plan: Plan, name: str) -> Census:
+    identity = plan.data_identity(name)
+    return Census(*survey(identity.format, identity.options, plan.data_root(name)))
+
+
+def _first_runs(plan: Plan) -> list[Run]:
+    """The first run of each dataset and pair."""
+    return list({(run.dataset, run.pair): run for run in reversed(plan.runs)}.values())[::-1]
+
+
+def _pixel_bytes(plan: Plan, name: str, size: Census) -> int:
+    recipe = plan.data_identity(name).input
+    side = recipe.short_side or recipe.crop
+    # Photographs are about 4:3; the cache keeps the long side.
+    return round(3 * side * side * 4 / 3 * (size.num_train_images + size.num_test_images))
+
+
+def _pair(plan: Plan, run: Run, size: Census, costs: dict[str, Any]) -> dict[str, Any]:
+    identity = Identity.model_validate(run.identity)
+    student, teacher = pair_networks(run, size.num_classes)
+    seconds = _seconds_per_image(identity, student, teacher, plan)
+    teacher_recipe = plan.config.recipes[plan.config.teacher_recipe]
+    macs_t, macs_s = (costs["models"][f"{run.dataset}/{name}"]["macs"] for name in (run.teacher, run.student))
+    num_seeds, num_methods = len(plan.config.seeds), len(plan.config.methods)
+    num_teachers = len({t.seed for t in plan.teachers if (t.dataset, t.teacher) == (run.dataset, run.teacher)})
+    student_images = size.num_train_images * identity.recipe.epochs * num_seeds
+    teacher_images = size.num_train_images * teacher_recipe.epochs * num_teachers
+    passes = student_images * len(plan.packs)
+    return {
+        "dataset": run.dataset,
+        "pair": run.pair,
+        "stages": _stage_names(identity),
+        "macs": macs_s * 3 * student_images * num_methods + macs_t * (passes + 3 * teacher_images),
+        "core_seconds": seconds["student_step"] * student_images * num_methods
+        + seconds["teacher_pass"] * passes
+        + seconds["teacher_step"] * teacher_images,
+        "measured_images_per_second": {name: 1 / value for name, value in seconds.items()},
+    }
+
+
+def _stage_names(identity: Identity) -> list[str]:
+    assert identity.teacher_model is not None
+    student = describe_stages(identity.model.architecture, identity.model.options)
+    teacher = describe_stages(identity.teacher_model.architecture, identity.teacher_model.options)
+    return [f"{student[s].name}~{teacher[t].name}" for s, t in stages_of(identity)]
+
+
+def _seconds_per_image(identity: Identity, student: Any, teacher: Any, plan: Plan) -> dict[str, float]:
+    """Time a few steps with the recipe's threads and precision."""
+    kind = resolve_device(plan.config.device)
+    device = torch.device(kind)
+    precision = resolve_precision(identity.recipe.precision, kind)
+    torch.set_num_threads(identity.recipe.threads)
+    shape = (identity.recipe.batch_size, 3, identity.data.input.crop, identity.data.input.crop)
+    images_BCHW = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
+
+    def forward(model: Any) -> torch.Tensor:
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            logits: torch.Tensor = model(images_BCHW).logits_BK
+        return logits
+
+    def step(model: Any) -> None:
+        torch.autograd.backward(forward(model).float().square().mean())
+
+    for model in (student, teacher):
+        model.to(device).to(memory_format=torch.channels_last).train()
+    seconds = {"student_step": _time(lambda: step(student), kind), "teacher_step": _time(lambda: step(teacher), kind)}
+    with torch.no_grad():
+        seconds["teacher_pass"] = _time(lambda: forward(teacher.eval()), kind)
+    return {name: value / identity.recipe.batch_size for name, value in seconds.items()}
+
+
+def _time(action: Callable[[], object], kind: str) -> float:
+    """Median seconds of an action, after one that does not count."""
+    seconds = []
+    for _ in range(TIMED_STEPS + 1):
+        started = time.perf_counter()
+        action()
+        if kind == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:])
+
+
+def print_estimate(costs: dict[str, Any]) -> None:
+    """Print an estimate for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    jobs, disk = costs["jobs"], costs["disk_bytes"]
+    console.print(
+        f"[b]{costs['experiment']}[/b]: {costs['runs']} student runs, {costs['teachers']} teachers, {jobs['all']} jobs"
+    )
+    console.print(f"packs: {'; '.join(', '.join(pack) for pack in costs['packs'])}")
+    networks = Table("network", "parameters", "GMACs", title="networks")
+    for name, model in costs["models"].items():
+        networks.add_row(name, f"{model['parameters']:,}", f"{model['macs'] / 1e9:.4g}")
+    console.print(networks)
+    for pair in costs["pairs"]:
+        key = f"{pair['dataset']}/{pair['pair']}/"
+        rows = Table("row", "extra parameters", "extra GMACs", "checkpoint", title=f"methods, {key.rstrip('/')}")
+        for name, row in costs["methods"].items():
+            if name.startswith(key):
+                extra = "unknown" if row["extra_macs"] is None else f"{row['extra_macs'] / 1e9:.4g}"
+                rows.add_row(
+                    name.removeprefix(key), f"{row['extra_parameters']:,}", extra, _bytes(row["checkpoint_bytes"])
+                )
+        console.print(rows)
+        console.print(f"stages (student~teacher): {', '.join(pair['stages'])}")
+    hours = costs["core_seconds"] / 3600
+    device = costs["measured_on"]["device"]
+    console.print(
+        f"compute: {costs['macs']:.3g} MACs; about {hours:.2g} {device}-job hours at this machine's measured rate"
+    )
+    console.print(
+        f"disk: pixels {_bytes(disk['pixels'])}, weights {_bytes(disk['weights'])}, "
+        f"checkpoints of running jobs up to {_bytes(disk['largest_checkpoint'])} per run"
+    )
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 1e9:.2f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

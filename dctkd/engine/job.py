@@ -1,0 +1,174 @@
+"""A job: what is finished is published at once, the rest is claimed and trained.
+
+Imports no torch until something must be trained.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dctkd.engine.device import DeviceKind, Precision, resolve_device, resolve_precision
+from dctkd.engine.interrupt import Interrupt, InterruptedRunError
+from dctkd.errors import InputError
+from dctkd.identity import Identity
+from dctkd.plan import Plan, Run
+from dctkd.store import RunFolder, Store, digest_of, read_edge
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.5
+
+
+class FailedRunsError(Exception):
+    """Some runs of the job crashed; the others are in the store."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One wanted run with what only the job knows of it."""
+
+    run: Run
+    folder: RunFolder
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs that share dataset, recipe, seed and teacher, and the place where they are trained."""
+
+    plan: Plan
+    store: Store
+    tasks: tuple[Task, ...]
+    data: dict[str, Any]
+    teacher: Run | None
+    teacher_folder: RunFolder | None
+    device: DeviceKind
+    show_progress: bool
+
+    @property
+    def identity(self) -> Identity:
+        """Identity of the first run; what it shares with the others may be read from it."""
+        return Identity.model_validate(self.tasks[0].run.identity)
+
+
+def make_job(
+    plan: Plan, runs: Sequence[Run], results: Path, *, device: str = "auto", show_progress: bool = False
+) -> Job:
+    """Resolve runs to their folders in the store.
+
+    Args:
+        plan: The experiment.
+        runs: Teachers' or students' runs that share dataset, seed and teacher.
+        results: The results folder, with the edges that the runs depend on.
+        device: auto, cpu or cuda.
+        show_progress: Draw a progress bar on the terminal.
+
+    Raises:
+        InputError: If the dataset or the teacher is missing or unusable, or the runs do not belong in one job.
+    """
+    first = runs[0]
+    if len({(run.dataset, run.seed, run.identity.get("teacher_spec"), run.identity["kind"]) for run in runs}) > 1:
+        raise InputError(
+            "runs of one job must share dataset, teacher and seed; call dctkd train once for each combination"
+        )
+    store = Store(results)
+    data = read_edge(results / plan.name / first.dataset / "data.json")
+    teacher = teacher_folder = None
+    if first.student is not None:
+        teacher = plan.teacher_of(first)
+        edge = read_edge(results / teacher.path)
+        if edge.get("status") != "ok":
+            raise InputError(
+                f"{results / teacher.path}: the teacher's status is {edge.get('status')}, students need one that is "
+                "ok; change teacher_recipe"
+            )
+        teacher_folder = store.folder(edge["digest"])
+    kind = resolve_device(device)
+    tasks = []
+    for run in runs:
+        precision = resolve_precision(run.identity["recipe"]["precision"], kind)
+        digest = digest_of(
+            run.spec,
+            fingerprint=data["fingerprint"],
+            teacher=teacher_folder.digest if teacher_folder else None,
+            precision=precision,
+            weights=_pretrained_weights(run),
+        )
+        tasks.append(Task(run, store.folder(digest), precision))
+    return Job(plan, store, tuple(tasks), data, teacher, teacher_folder, kind, show_progress)
+
+
+def _pretrained_weights(run: Run) -> str | None:
+    model = run.identity["model"]
+    if not model["pretrained"]:
+        return None
+    from dctkd.weights import pretrained_sha256
+
+    return pretrained_sha256(model["architecture"])
+
+
+def run_job(job: Job, interrupt: Interrupt) -> None:
+    """Publish what is finished, train what can be claimed, wait for what another process trains.
+
+    Raises:
+        FailedRunsError: After all others are in the store, if a run crashed.
+        InterruptedRunError: If asked to stop; everything is saved.
+    """
+    failed, others = _train_what_is_free(job, interrupt)
+    for task in others:
+        with _waiting_for(task, interrupt):
+            if task.folder.metrics() is None:  # its trainer died or failed
+                failed += _train(job, [task], interrupt)
+    for task in job.tasks:
+        if task not in failed:
+            job.store.publish(task.run, task.folder)
+    if failed:
+        names = ", ".join(task.run.path for task in failed)
+        reason = "why stands in state.json and log.txt of their folders in the store"
+        raise FailedRunsError(f"{len(failed)} of {len(job.tasks)} runs crashed: {names}; {reason}")
+
+
+def _train_what_is_free(job: Job, interrupt: Interrupt) -> tuple[list[Task], list[Task]]:
+    """Train the unfinished runs that nobody else trains; return those that crashed and those that others train.
+
+    Locks are taken without waiting and given back before anything is waited for, so packs that share runs cannot
+    deadlock.
+    """
+    mine: list[Task] = []
+    others: list[Task] = []
+    with ExitStack() as claims:
+        for task in job.tasks:
+            if task.folder.metrics() is not None:
+                continue
+            claim = task.folder.claim()
+            if claim is None:
+                logger.info("%s is being trained by %s", task.run.path, task.folder.owner())
+                others.append(task)
+                continue
+            claims.enter_context(claim)
+            if task.folder.metrics() is None:  # not finished between the two looks
+                mine.append(task)
+        return (_train(job, mine, interrupt) if mine else []), others
+
+
+@contextmanager
+def _waiting_for(task: Task, interrupt: Interrupt) -> Iterator[None]:
+    """Wait until nobody trains a run, then hold its lock."""
+    while (claim := task.folder.claim()) is None:
+        if interrupt.requested:
+            raise InterruptedRunError(f"stopped while waiting for {task.folder.owner()}")
+        time.sleep(POLL_S)
+    with claim:
+        yield
+
+
+def _train(job: Job, tasks: list[Task], interrupt: Interrupt) -> list[Task]:
+    from dctkd.engine.pack import train_tasks
+
+    return train_tasks(job, tasks, interrupt)

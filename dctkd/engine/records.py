@@ -1,0 +1,225 @@
+"""What a run leaves behind in its folder of the store, from config.yaml at its start to metrics.json, its last act."""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from safetensors.torch import save as to_safetensors
+
+from dctkd.data.cache import PixelCache
+from dctkd.engine.checkpoint import delete_checkpoints
+from dctkd.engine.evaluate import Evaluation
+from dctkd.engine.job import Job, Task
+from dctkd.engine.learner import Learner
+from dctkd.engine.train import TeacherPass
+from dctkd.methods.base import Batch
+from dctkd.metrics import Result
+from dctkd.models import Outputs, StageModel, state_dict_for_export
+from dctkd.provenance import environment, sha256_of_bytes, write_atomic
+from dctkd.store import write_json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Speed:
+    """Clock of a job. Set-up is outside; the teacher's pass is timed apart from the learners' own steps."""
+
+    job: Job
+    num_learners: int
+    device: torch.device
+    teacher_s: float = 0.0
+    evaluation_s: float = 0.0
+    started_s: float = field(default_factory=time.perf_counter)
+
+    def timed_teacher(self, teacher: TeacherPass) -> TeacherPass:
+        """Return the teacher's pass with its seconds counted."""
+
+        def run(batch: Batch) -> Outputs:
+            started = time.perf_counter()
+            outputs = teacher(batch)
+            self.teacher_s += time.perf_counter() - started
+            return outputs
+
+        return run
+
+    @contextmanager
+    def timing_evaluation(self) -> Iterator[None]:
+        """Count the block's seconds as evaluation."""
+        started = time.perf_counter()
+        yield
+        self.evaluation_s += time.perf_counter() - started
+
+    def peak_memory_bytes(self) -> int:
+        """Return the process's peak: allocated GPU memory, or resident memory on CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def record(self, learner: Learner) -> dict[str, Any]:
+        """Return the content of timing.json.
+
+        images/s counts the learner's own steps and one teacher pass per step: what the run would take alone, also
+        when it shared the pass.
+        """
+        images = learner.step * learner.identity.recipe.batch_size
+        own_and_teacher_s = learner.elapsed_s + self.teacher_s
+        return {
+            "train_seconds": own_and_teacher_s,
+            "own_step_seconds": learner.elapsed_s,
+            "teacher_pass_seconds": self.teacher_s,
+            "train_images_per_second": images / own_and_teacher_s if own_and_teacher_s else None,
+            "eval_seconds": self.evaluation_s,
+            "wall_seconds": time.perf_counter() - self.started_s,
+            "peak_memory_bytes": self.peak_memory_bytes(),
+            "students_in_pack": self.num_learners,
+            "device": self.device.type,
+            "threads": learner.identity.recipe.threads,
+        }
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Writer of one run's folder."""
+
+    job: Job
+    task: Task
+
+    def start(self, pairing: tuple[tuple[int, int], ...]) -> None:
+        """Write config.yaml and environment.json."""
+        config = {
+            "run": self.task.run.names(),
+            "digest": self.task.folder.digest,
+            "spec": self.task.run.spec,
+            "experiment_file": self.job.plan.config_file,
+            "dataset_fingerprint": self.job.data["fingerprint"],
+            "teacher_digest": self.job.teacher_folder.digest if self.job.teacher_folder else None,
+            "precision": self.task.precision,
+            "stage_pairs_student_teacher": [list(pair) for pair in pairing],
+            "identity": dict(self.task.run.identity),
+        }
+        folder = self.task.folder.path
+        write_atomic(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        now = environment(self.job.device, self.task.precision, int(self.task.run.identity["recipe"]["threads"]))
+        former = _read_json(folder / "environment.json")
+        platforms = former.get("platforms", [])
+        platforms += [now["platform"]] if now["platform"] not in platforms else []
+        write_json(folder / "environment.json", {**now, "platforms": platforms, "mixed_platform": len(platforms) > 1})
+
+    def progress(self, learner: Learner, speed: Speed) -> None:
+        """Write history.jsonl, state.json and a line of log.txt at the end of an epoch."""
+        folder = self.task.folder.path
+        write_atomic(folder / "history.jsonl", learner.history_text())
+        rate = speed.record(learner)["train_images_per_second"]
+        self.task.folder.write_state(
+            {
+                "status": "running",
+                "spec": self.task.run.spec,
+                "path": self.task.run.path,
+                "step": learner.step,
+                "total_steps": learner.shape.total_steps,
+                "epoch": learner.epoch,
+                "elapsed_s": learner.elapsed_s + speed.teacher_s,
+                "wall_s": time.perf_counter() - speed.started_s,
+            }
+        )
+        values = {key: learner.last("train", key) for key in ("loss", "top1_percent", "lr")}
+        tested = learner.last("test", "top1_percent")
+        line = f"epoch {learner.epoch} loss {values['loss']:.4f} train top-1 {values['top1_percent']:.2f} % "
+        line += f"lr {values['lr']:.3g} {rate:.0f} images/s"
+        line += f" test top-1 {tested:.2f} %" if tested is not None else ""
+        with (folder / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}\n")
+        logger.info("%s: %s", self.task.run.path, line)
+
+    def finish(self, learner: Learner, evaluation: Evaluation, cache: PixelCache, speed: Speed) -> None:
+        """Store a result: predictions, weights, timing, then metrics.json."""
+        folder = self.task.folder.path
+        results = list(evaluation.results)
+        if learner.best:
+            results.append(Result("top1_percent", "best_on_test", "test", learner.best["top1_percent"], "percent"))
+        weights = exported_weights(learner.model)
+        predictions = _predictions(evaluation, cache)
+        keep = self.job.plan.config.keep_weights
+        if keep != "none" or self.task.run.student is None:
+            write_atomic(folder / "weights.safetensors", weights)
+        if keep == "all" and "weights" in learner.best:
+            write_atomic(folder / "weights_best_on_test.safetensors", learner.best["weights"])
+        write_atomic(folder / "predictions.parquet", predictions)
+        write_json(folder / "timing.json", speed.record(learner))
+        self._metrics(
+            "ok",
+            results,
+            {"weights_sha256": sha256_of_bytes(weights), "predictions_sha256": sha256_of_bytes(predictions)},
+        )
+
+    def finish_without_result(self, status: str, learner: Learner, speed: Speed) -> None:
+        """Store that a run diverged or does not fit into memory: that is a result too."""
+        detail = {
+            "epoch": learner.epoch,
+            "step": learner.step,
+            "reason": str(learner.failure).splitlines()[0],
+            "last_finite_loss": learner.last("train", "loss"),
+        }
+        write_json(self.task.folder.path / "timing.json", speed.record(learner))
+        self._metrics(status, [], {"detail": detail})
+
+    def _metrics(self, status: str, results: list[Result], more: dict[str, Any]) -> None:
+        folder = self.task.folder
+        run = self.task.run
+        folder.finish(
+            {
+                "status": status,
+                "spec": run.spec,
+                "kind": run.identity["kind"],
+                "seed": run.seed,
+                "run": run.names(),
+                "results": [result.to_dict() for result in results],
+                **more,
+            }
+        )
+        folder.write_state({"status": status, "spec": run.spec, "path": run.path})
+        delete_checkpoints(folder.path)
+
+    def crash(self, reason: str, trace: str) -> None:
+        """Note why a run crashed; it is trained again on the next call."""
+        self.task.folder.path.mkdir(parents=True, exist_ok=True)
+        with (self.task.folder.path / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(trace + "\n")
+        self.task.folder.write_state(
+            {"status": "failed", "spec": self.task.run.spec, "path": self.task.run.path, "reason": reason}
+        )
+
+
+def exported_weights(model: StageModel) -> bytes:
+    """Return a plain timm checkpoint as safetensors bytes; the same tensors give the same bytes."""
+    return to_safetensors(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict_for_export(model).items()}
+    )
+
+
+def _predictions(evaluation: Evaluation, cache: PixelCache) -> bytes:
+    ids = cache.ids("test")
+    columns = {"id": [ids[int(index)] for index in evaluation.predictions["index"]], **evaluation.predictions}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _read_json(path: Any) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

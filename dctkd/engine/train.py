@@ -1,0 +1,99 @@
+"""The training loop: one for teachers (one learner, no teacher) and for packs of students."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+
+from dctkd.engine.interrupt import Interrupt, InterruptedRunError
+from dctkd.engine.learner import Learner
+from dctkd.engine.stream import Stream
+from dctkd.methods.base import Batch
+from dctkd.models import Outputs
+
+logger = logging.getLogger(__name__)
+
+TeacherPass = Callable[[Batch], Outputs]
+Watcher = Callable[[Sequence[Learner]], None]
+
+
+def train(
+    learners: Sequence[Learner],
+    stream: Stream,
+    *,
+    teacher: TeacherPass | None,
+    after_step: Watcher,
+    after_epoch: Watcher,
+    interrupt: Interrupt,
+) -> None:
+    """Train all learners to their end on the same batches and the same teacher pass.
+
+    Learners may stand at different steps (some resumed, some new): the laggards run first, until they reach the next
+    one. A learner that fails leaves the others alone; its exception is kept in `failure`.
+
+    Args:
+        learners: Those to train; finished and failed ones are passed over.
+        stream: The batches.
+        teacher: Returns the teacher's outputs on a batch, without gradient; None when teachers are trained.
+        after_step: Called with the learners that took a step.
+        after_epoch: Called with those that completed an epoch.
+        interrupt: Asked after every step.
+
+    Raises:
+        InterruptedRunError: If asked to stop; every learner stands between two steps.
+    """
+    while group := _laggards(learners):
+        for batch in stream.train(group[0].step, _next_stop(learners, group[0].step, stream.total_steps)):
+            outputs = None if teacher is None else teacher(batch)
+            for learner in group:
+                _attempt(learner, batch, outputs)
+            group = [learner for learner in group if learner.failure is None]
+            after_step(group)
+            if group and group[0].step % stream.steps_per_epoch == 0:
+                for learner in group:
+                    learner.end_epoch()
+                after_epoch(group)
+            if interrupt.requested:
+                raise InterruptedRunError(
+                    f"stopped by signal {interrupt.signal_number}; run the same command again to go on"
+                )
+            if not group:
+                break
+
+
+def _laggards(learners: Sequence[Learner]) -> list[Learner]:
+    running = [learner for learner in learners if learner.is_running]
+    first = min((learner.step for learner in running), default=0)
+    return [learner for learner in running if learner.step == first]
+
+
+def _next_stop(learners: Sequence[Learner], step: int, total: int) -> int:
+    return min((learner.step for learner in learners if learner.is_running and learner.step > step), default=total)
+
+
+def _attempt(learner: Learner, batch: Batch, teacher: Outputs | None) -> None:
+    try:
+        learner.train_on(batch, teacher)
+    except Exception as error:  # whatever a method raises must not end the other students
+        logger.warning("%s stops in step %s: %s", learner.name, learner.step, error, exc_info=error)
+        learner.failure = error
+
+
+def teacher_pass(model: torch.nn.Module, autocast: Callable[[], AbstractContextManager[object]]) -> TeacherPass:
+    """Freeze a teacher and return the function that runs it.
+
+    Not inference_mode: autograd cannot save its tensors, so a loss that multiplies a projected feature by a teacher's
+    tensor would raise.
+    """
+    model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def run(batch: Batch) -> Outputs:
+        with autocast():
+            outputs: Outputs = model(batch.images_BCHW)
+        return outputs
+
+    return run
