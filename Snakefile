@@ -1,0 +1,30 @@
+# What is rebuilt, and from what. Rules are in workflow/rules, values in config/, profiles in profiles/.
+#
+#   snakemake --cores all                                                                   the demo
+#   snakemake --cores all --configfile config/miniplaces.yaml --config data_root=PATH       real photographs
+#   snakemake --cores all partial                                                           tables from what is finished
+
+from snakemake.utils import min_version
+
+min_version("9.12")
+
+
+if "experiment" not in config:
+
+    configfile: "config/demo.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        TABLES,
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/teachers.smk"
+include: "workflow/rules/students.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"

@@ -1,0 +1,244 @@
+"""The command line: parses arguments, sets up logging, turns errors into one line and an exit status.
+
+Status 0: done (also for runs that diverged: that is a result). 1: a run crashed. 2: something the user can mend.
+75: stopped by a signal, everything saved; run the same command again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from dctkd.errors import InputError
+
+RESULTS = Path("results")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: from photographs to cached pixels.")
+methods_app = typer.Typer(no_args_is_help=True, help="Distillation methods: list, check, describe.")
+app.add_typer(data_app, name="data")
+app.add_typer(methods_app, name="methods")
+
+PlanOption = Annotated[Path, typer.Option("--plan", help="plan.json of an experiment, written when snakemake starts")]
+ConfigOption = Annotated[Path, typer.Option("--config", help="experiment file")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE that replaces a top-level key; repeatable")
+]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda; default: the experiment's")]
+EdgesArgument = Annotated[list[Path], typer.Argument(help="files below results/ that name the wanted runs")]
+
+
+@app.command()
+def plan(
+    config: ConfigOption, set_: SetOption = None, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Show what an experiment would train, and what that costs, before anything is trained."""
+    from dctkd.engine.estimate import estimate, print_estimate
+
+    costs = estimate(_load_plan(config, set_), RESULTS)
+    if as_json:
+        typer.echo(json.dumps(costs, indent=1))
+    else:
+        print_estimate(costs)
+
+
+@app.command()
+def status(
+    config: ConfigOption, set_: SetOption = None, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
+    """Tell which runs are done, running (with the time left), failed (with the reason) or waiting."""
+    from dctkd.status import print_status, read_status
+
+    rows = read_status(_load_plan(config, set_), RESULTS)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        print_status(rows)
+
+
+@data_app.command("pack")
+def pack_data(
+    edges: EdgesArgument,
+    plan_file: PlanOption,
+    workers: Annotated[int, typer.Option(help="processes that decode; changes the time, never the pixels")] = 1,
+) -> None:
+    """Decode each dataset once into the pixel cache and publish its data.json."""
+    from dctkd.engine.packing import publish_data
+    from dctkd.plan import read_plan
+
+    experiment = read_plan(plan_file)
+    for edge in edges:
+        publish_data(experiment, edge, RESULTS, workers=workers, progress=_progress_of_packing())
+
+
+@app.command()
+def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = None) -> None:
+    """Train runs side by side on one teacher pass, test and publish them; what is finished is only published."""
+    from dctkd.engine.interrupt import Interrupt, die_with_parent
+    from dctkd.engine.job import make_job, run_job
+    from dctkd.plan import read_plan
+
+    experiment = read_plan(plan_file)
+    runs = [experiment.at(_below_results(edge)) for edge in edges]
+    die_with_parent()
+    with Interrupt().listening() as interrupt:
+        chosen = device or experiment.config.device
+        run_job(make_job(experiment, runs, RESULTS, device=chosen, show_progress=sys.stderr.isatty()), interrupt)
+
+
+@app.command()
+def cost(target: Path, plan_file: PlanOption) -> None:
+    """Count GMACs and parameters of every network, and what each method adds in training."""
+    from dctkd.engine.cost import measure_costs, published_census
+    from dctkd.plan import read_plan
+    from dctkd.store import write_json
+
+    experiment = read_plan(plan_file)
+    write_json(target, measure_costs(experiment, published_census(experiment, RESULTS)))
+
+
+@app.command()
+def report(
+    plan_file: PlanOption,
+    to: Annotated[Path, typer.Option(help="folder of the tables and figures")],
+    partial: Annotated[bool, typer.Option("--partial", help="from what the store has now; gaps are dashes")] = False,
+) -> None:
+    """Regenerate tables and figures from finished runs."""
+    from dctkd.report import build
+
+    for path in build(plan_file.parent, RESULTS / "store", to, partial=partial):
+        typer.echo(path)
+
+
+@methods_app.command("list")
+def list_methods(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """List the methods with paper, year, features used, default weight and its source."""
+    from dctkd.methods import catalogue
+
+    entries = catalogue.read()
+    if as_json:
+        typer.echo(json.dumps(entries, indent=1))
+        return
+    _print_table(
+        ["method", "paper", "uses", "weight", "source of the weight", "options"],
+        [
+            [name, e["paper"], e["features"], f"{e['default_weight']:g}", e["default_weight_source"], _options_text(e)]
+            for name, e in entries.items()
+        ],
+    )
+
+
+@methods_app.command("check")
+def check_methods(file: Annotated[Path, typer.Argument(help="Python file that defines one method")]) -> None:
+    """Run the contract of a method on a file of your own."""
+    from dctkd.methods import load_method
+    from dctkd.methods.contract import check_method
+
+    outcomes = check_method(load_method(file))
+    for name, passed, message in outcomes:
+        typer.echo(f"{'ok  ' if passed else 'FAIL'} {name}{'' if passed else f': {message}'}")
+    if not all(passed for _, passed, _ in outcomes):
+        raise SystemExit(1)
+
+
+@methods_app.command("sync")
+def sync_methods() -> None:
+    """Rewrite the catalogue that plans read, after a method of the package changed."""
+    from dctkd.methods import catalogue
+
+    catalogue.write()
+
+
+def _options_text(entry: dict[str, Any]) -> str:
+    properties = entry["options_schema"].get("properties", {})
+    return ", ".join(f"{name}={schema.get('default', 'required')}" for name, schema in properties.items())
+
+
+def _print_table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _load_plan(config: Path, settings: list[str] | None) -> Any:
+    import os
+
+    import yaml
+
+    from dctkd.config import load
+    from dctkd.plan import make_plan
+
+    overrides: dict[str, Any] = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting}: expected KEY=VALUE")
+        overrides[key] = yaml.safe_load(value)
+    return make_plan(load(config, overrides), config_file=str(config), cores=os.cpu_count())
+
+
+def _below_results(edge: Path) -> str:
+    try:
+        return edge.relative_to(RESULTS).as_posix()
+    except ValueError:
+        raise InputError(f"{edge}: expected a path below {RESULTS}/, relative to the working folder") from None
+
+
+def _progress_of_packing() -> Any:
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(stderr=True))
+    task = bar.add_task("packing images", total=None)
+    bar.start()
+
+    def show(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if done == total:
+            bar.stop()
+
+    return show
+
+
+def main() -> NoReturn:
+    """Run the command line; every expected error is one line."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        _exit(2, f"error: {error}")
+    except typer.Abort:
+        _exit(130, "aborted")
+    except Exception as error:
+        _exit_for(error)
+    raise SystemExit(0)
+
+
+def _exit_for(error: Exception) -> NoReturn:
+    """Map an exception to its line and status; one that nobody expects keeps its traceback."""
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a click usage error
+        _exit(2, f"error: {error.format_message()}; see --help")
+    from dctkd.engine.interrupt import EXIT_INTERRUPTED, InterruptedRunError
+    from dctkd.engine.job import FailedRunsError
+
+    if isinstance(error, InterruptedRunError):
+        _exit(EXIT_INTERRUPTED, str(error))
+    if isinstance(error, FailedRunsError):
+        _exit(1, f"error: {error}")
+    raise error
+
+
+def _exit(status: int, message: str) -> NoReturn:
+    sys.stderr.write(message + "\n")
+    raise SystemExit(status)

@@ -1,0 +1,45 @@
+"""How a Snakefile gets its plan. Imports neither torch nor timm: every cluster job parses the Snakefile again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dctkd.config import resolve
+from dctkd.errors import InputError
+from dctkd.plan import Plan, make_plan, read_plan
+
+
+def plan_path(experiment: str, results: Path = Path("results")) -> Path:
+    """Return where the plan of an experiment is written when Snakemake starts."""
+    return results / experiment / "plan.json"
+
+
+def _from_here(path: Path) -> str:
+    """Return a path as it is best read in tables: relative to the working folder where it lies below it."""
+    absolute = path.resolve()
+    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path)
+
+
+def open_plan(config: Mapping[str, Any], *, files: Sequence[str], cores: int | None, is_main: bool) -> Plan:
+    """Return the plan for a Snakefile; a mistake in the config ends Snakemake with one line and status 2.
+
+    Args:
+        config: Snakemake's merged config.
+        files: The config files it came from; the last one names it in messages, and method files are relative to it.
+        cores: Cores that Snakemake may use, None on a cluster.
+        is_main: False in the jobs that Snakemake spawns: they read the plan that the main process wrote, so that
+            packs are cut once.
+    """
+    where = _from_here(Path(files[-1])) if files else "config"
+    try:
+        experiment = resolve(config, where=where)
+        written = plan_path(experiment.experiment)
+        if not is_main and written.exists():
+            return read_plan(written)
+        return make_plan(experiment, config_file=where, cores=cores)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None

@@ -1,0 +1,88 @@
+"""Imports point one way, and what must be light is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "dctkd"
+
+# Part of the package -> parts it may import. A part is a folder or a module of the package.
+ALLOWED = {
+    "errors": set(),
+    "provenance": {"", "engine.device"},
+    "config": {"errors"},
+    "identity": {"config", "errors", "provenance", "data", "methods"},
+    "plan": {"config", "errors", "identity", "provenance"},
+    "store": {"errors", "plan", "provenance"},
+    "status": {"plan", "store"},
+    "workflow": {"config", "errors", "plan"},
+    "functional": set(),
+    "weights": {"errors", "provenance"},
+    "models": {"errors", "weights"},
+    "methods": {"errors", "functional", "models", "provenance"},
+    "metrics": {"errors", "functional", "models", "weights", "methods"},
+    "data": {"config", "errors", "provenance"},
+    "report": {"config", "errors", "metrics", "plan", "store", "provenance"},
+    "engine": {
+        "config", "data", "errors", "functional", "identity", "methods", "metrics", "models", "plan", "provenance",
+        "store", "weights",
+    },
+    "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store"},
+}  # fmt: skip
+
+
+def part_of(module):
+    return module.removeprefix("dctkd").removeprefix(".").split(".")[0]
+
+
+def is_module(name):
+    return (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "dctkd":
+            if node.module == "dctkd":
+                yield from (
+                    alias.name if (PACKAGE / alias.name).exists() or (PACKAGE / f"{alias.name}.py").exists() else ""
+                    for alias in node.names
+                )
+            else:
+                yield node.module.removeprefix("dctkd.")
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.removeprefix("dctkd.") for alias in node.names if alias.name.startswith("dctkd."))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    relative = path.relative_to(PACKAGE)
+    part = relative.parts[0].removesuffix(".py")
+    if part == "__init__":
+        assert list(imports_of(path)) == []
+        return
+    allowed = ALLOWED[part]
+    wrong = [name for name in imports_of(path) if part_of(name) not in {part, *allowed} and name not in allowed]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("dctkd.config", {"torch", "timm", "numpy", "pandas", "jsonschema"}),
+        ("dctkd.plan", {"torch", "timm", "numpy", "pandas"}),
+        ("dctkd.workflow", {"torch", "timm", "numpy", "pandas"}),
+        ("dctkd.store", {"torch", "timm", "numpy", "pandas"}),
+        ("dctkd.methods", {"torch", "timm"}),
+        ("dctkd.data", {"torch", "PIL", "numpy"}),
+        ("dctkd.report", {"torch", "pandas", "seaborn"}),
+        ("dctkd.engine.job", {"torch", "timm", "pandas"}),
+        ("dctkd.cli", {"torch", "timm", "numpy", "pandas", "yaml", "pydantic"}),
+    ],
+)
+def test_a_light_module_stays_light(module, heavy):
+    code = f"import sys, {module}; print(sorted(set({sorted(heavy)!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,58 @@
+# The plan of the experiment, and what rules ask of it. Nothing here imports torch: every cluster job parses this file again.
+
+import re
+from pathlib import Path
+
+from dctkd.engine.device import resolve_device
+from dctkd.provenance import write_atomic
+from dctkd.report import report_files
+from dctkd.workflow import open_plan, plan_path
+
+PLAN = open_plan(
+    config,
+    files=workflow.configfiles,
+    cores=workflow.cores,
+    is_main=workflow.is_main_process,
+)
+PLAN_FILE = str(plan_path(PLAN.name))
+TARGET = f"paper_tables/{PLAN.name}"
+TABLES = [f"{TARGET}/{name}" for name in report_files(PLAN)]
+LOGS = f"results/{PLAN.name}/logs"
+DATASET = f"results/{PLAN.name}/{{dataset}}"
+PAIR = f"{DATASET}/{{teacher}}__{{student}}"
+GPUS_PER_JOB = int(resolve_device(PLAN.config.device) == "cuda")
+
+
+wildcard_constraints:
+    dataset="|".join(map(re.escape, PLAN.config.datasets)),
+    teacher="|".join(map(re.escape, PLAN.config.models)),
+    student="|".join(map(re.escape, PLAN.config.models)),
+    seed=r"\d+",
+
+
+onstart:
+    write_atomic(Path(PLAN_FILE), PLAN.to_json())
+
+
+# Snakemake watches only params that depend on nothing but wildcards: one that takes `output` would never cause a rerun.
+
+
+def spec_of_teacher(wildcards):
+    return PLAN.spec_of_teacher(
+        wildcards.dataset, wildcards.teacher, int(wildcards.seed)
+    )
+
+
+def spec_of_students(methods):
+    pair = "{w.teacher}__{w.student}"
+    return lambda wildcards: PLAN.spec_of_students(
+        wildcards.dataset, pair.format(w=wildcards), methods, int(wildcards.seed)
+    )
+
+
+def threads_of(recipe):
+    return PLAN.config.recipes[recipe].threads
+
+
+def teacher_edge(wildcards):
+    return f"{DATASET}/teachers/{{teacher}}/seed{PLAN.teacher_seed(int(wildcards.seed))}/teacher.json"

@@ -1,0 +1,11 @@
+rule data:
+    output:
+        f"{DATASET}/data.json",
+    log:
+        f"{LOGS}/{{dataset}}/data.log",
+    threads: workflow.cores or 1
+    params:
+        plan=PLAN_FILE,
+        spec=lambda wildcards: PLAN.data_spec(wildcards.dataset),
+    shell:
+        "exec dctkd data pack --plan {params.plan} --workers {threads} {output} > {log} 2>&1"

@@ -1,0 +1,25 @@
+rule tables:
+    input:
+        runs=[f"results/{run.path}" for run in (*PLAN.teachers, *PLAN.runs)],
+        cost=f"results/{PLAN.name}/cost.json",
+    output:
+        TABLES,
+    log:
+        f"{LOGS}/tables.log",
+    params:
+        plan=PLAN_FILE,
+        target=subpath(output[0], parent=True),
+        spec=PLAN.report_spec,
+    shell:
+        "exec dctkd report --plan {params.plan} --to {params.target} > {log} 2>&1"
+
+
+rule partial:
+    # Tables from what the store has now. It depends on no run, so it works while others train and after some failed.
+    log:
+        f"{LOGS}/partial.log",
+    params:
+        plan=PLAN_FILE,
+        target=TARGET,
+    shell:
+        "exec dctkd report --plan {params.plan} --to {params.target} --partial > {log} 2>&1"

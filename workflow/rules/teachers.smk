@@ -1,0 +1,15 @@
+rule teacher:
+    input:
+        f"{DATASET}/data.json",
+    output:
+        f"{DATASET}/teachers/{{teacher}}/seed{{seed}}/teacher.json",
+    log:
+        f"{LOGS}/{{dataset}}/teachers/{{teacher}}-seed{{seed}}.log",
+    threads: threads_of(PLAN.config.teacher_recipe)
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        plan=PLAN_FILE,
+        spec=spec_of_teacher,
+    shell:
+        "exec dctkd train --plan {params.plan} {output} > {log} 2>&1"
