@@ -1,0 +1,58 @@
+"""A ratio of two timings with its bootstrap interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ratio of medians with a 95 % bootstrap interval, and the bound that it must keep.
+
+    A bound holds if the interval reaches it: machines are shared, so a bound is only broken by a whole interval
+    beyond it.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    at_most: float | None = None
+    at_least: float | None = None
+    detail: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether the bound is kept."""
+        return (self.at_most is None or self.low <= self.at_most) and (
+            self.at_least is None or self.high >= self.at_least
+        )
+
+    def __str__(self) -> str:
+        bound = f"<= {self.at_most:g}" if self.at_most is not None else f">= {self.at_least:g}"
+        verdict = "ok" if self.holds else "OUT OF BOUNDS"
+        interval = f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.name}: {interval} ({bound}: {verdict}) {self.detail}".rstrip()
+
+
+def ratio_of_medians(numerator: Sequence[float], denominator: Sequence[float]) -> tuple[float, float, float]:
+    """Return the ratio of the medians of two paired series, and its 95 % bootstrap interval over pairs."""
+    pairs = np.array([numerator, denominator])
+    index = np.random.Generator(np.random.Philox(0)).integers(0, pairs.shape[1], size=(NUM_RESAMPLES, pairs.shape[1]))
+    medians = np.median(pairs[:, index], axis=2)
+    low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975])
+    return float(np.median(pairs[0]) / np.median(pairs[1])), float(low), float(high)
+
+
+def interleave(actions: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
+    """Run actions in turns, so that whatever else the machine does hits all of them; each returns its seconds."""
+    seconds: list[list[float]] = [[] for _ in actions]
+    for _ in range(repeats):
+        for position, action in enumerate(actions):
+            seconds[position].append(action())
+    return seconds
