@@ -15,7 +15,7 @@ def test_the_canonical_hash_ignores_order_and_spacing():
 
 
 def test_nan_has_no_canonical_form():
-    with pytest.raises(ValueError, match="NaN|nan|JSON"):
+    with pytest.raises(ValueError, match=r"JSON compliant"):
         provenance.canonical_json({"a": float("nan")})
 
 
