@@ -183,7 +183,7 @@ def _load_plan(config: Path, settings: list[str] | None) -> Any:
         if not equals:
             raise InputError(f"--set {setting}: expected KEY=VALUE")
         overrides[key] = yaml.safe_load(value)
-    return make_plan(load(config, overrides), config_file=str(config), cores=os.cpu_count())
+    return make_plan(load(config, overrides), config_file=str(config), jobs=os.cpu_count())
 
 
 def _below_results(edge: Path) -> str:

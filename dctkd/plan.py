@@ -209,13 +209,13 @@ def read_plan(path: Path) -> Plan:
         ) from error
 
 
-def make_plan(config: Experiment, *, config_file: str, cores: int | None = None) -> Plan:
+def make_plan(config: Experiment, *, config_file: str, jobs: int | None = None) -> Plan:
     """Expand an experiment into its runs and packs.
 
     Args:
         config: The experiment.
         config_file: Path of its file, for messages and captions; method files are relative to it.
-        cores: Jobs that can run at a time, for `students_per_job: auto`; None: one pack per dataset, pair and seed.
+        jobs: One-thread jobs that can run at a time, for `students_per_job: auto`; None: one pack holds all methods.
 
     Raises:
         InputError: If a method, format or option is unknown or a file is missing; one line with the key path.
@@ -252,7 +252,8 @@ def make_plan(config: Experiment, *, config_file: str, cores: int | None = None)
                     path = f"{config.experiment}/{dataset}/{pair.name}/{row}/seed{seed}/metrics.json"
                     runs.append(_run(dataset, pair.teacher, pair.student, row, seed, path, identity))
     groups = len(config.datasets) * len(config.pairs) * len(config.seeds)
-    packs = cut_packs(tuple(config.methods), config.students_per_job, groups=groups, cores=cores)
+    num_jobs = None if jobs is None else max(jobs // config.recipes[config.student_recipe].threads, 1)
+    packs = cut_packs(tuple(config.methods), config.students_per_job, groups=groups, num_jobs=num_jobs)
     return Plan(config, config_file, tuple(teachers.values()), tuple(runs), packs)
 
 
@@ -280,7 +281,7 @@ def _teacher_run(
 
 
 def cut_packs(
-    methods: Sequence[str], students_per_job: Literal["auto", "all"] | int, *, groups: int, cores: int | None
+    methods: Sequence[str], students_per_job: Literal["auto", "all"] | int, *, groups: int, num_jobs: int | None
 ) -> tuple[Pack, ...]:
     """Cut the method list into packs, whose students one job trains on one teacher pass.
 
@@ -291,23 +292,23 @@ def cut_packs(
         methods: Rows, in table order.
         students_per_job: From the config.
         groups: Number of dataset, pair and seed combinations; each needs every pack once.
-        cores: Jobs at a time; None: unknown, one pack holds all.
+        num_jobs: Jobs at a time; None: unknown, one pack holds all.
     """
     if isinstance(students_per_job, int):
         size = students_per_job
-    elif students_per_job == "all" or cores is None:
+    elif students_per_job == "all" or num_jobs is None:
         size = len(methods)
     else:
         sizes = range(1, len(methods) + 1)
-        size = min(sizes, key=lambda s: (_estimated_rounds(len(methods), s, groups, cores), -s))
+        size = min(sizes, key=lambda s: (_estimated_rounds(len(methods), s, groups, num_jobs), -s))
     return tuple(Pack(number, tuple(methods[i : i + size])) for number, i in enumerate(range(0, len(methods), size)))
 
 
-def _estimated_rounds(num_methods: int, size: int, groups: int, cores: int) -> float:
+def _estimated_rounds(num_methods: int, size: int, groups: int, num_jobs: int) -> float:
     """Wall time in solo student steps: whole rounds of jobs, each one teacher pass and `size` students."""
     share = TEACHER_SHARE_OF_STEP
-    num_jobs = groups * math.ceil(num_methods / size)
-    return math.ceil(num_jobs / cores) * (share + size * (1 - share))
+    rounds = math.ceil(groups * math.ceil(num_methods / size) / num_jobs)
+    return rounds * (share + size * (1 - share))
 
 
 class StageDepth(Protocol):

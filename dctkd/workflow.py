@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dctkd.config import resolve
+from dctkd.engine.device import resolve_device
 from dctkd.errors import InputError
 from dctkd.plan import Plan, make_plan, read_plan
 
@@ -23,13 +24,16 @@ def _from_here(path: Path) -> str:
     return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path)
 
 
-def open_plan(config: Mapping[str, Any], *, files: Sequence[str], cores: int | None, is_main: bool) -> Plan:
+def open_plan(
+    config: Mapping[str, Any], *, files: Sequence[str], cores: int | None, gpus: int | None, is_main: bool
+) -> Plan:
     """Return the plan for a Snakefile; a mistake in the config ends Snakemake with one line and status 2.
 
     Args:
         config: Snakemake's merged config.
         files: The config files it came from; the last one names it in messages, and method files are relative to it.
         cores: Cores that Snakemake may use, None on a cluster.
+        gpus: GPUs that Snakemake may hand out, None if it does not count them.
         is_main: False in the jobs that Snakemake spawns: they read the plan that the main process wrote, so that
             packs are cut once.
     """
@@ -39,7 +43,8 @@ def open_plan(config: Mapping[str, Any], *, files: Sequence[str], cores: int | N
         written = plan_path(experiment.experiment)
         if not is_main and written.exists():
             return read_plan(written)
-        return make_plan(experiment, config_file=where, cores=cores)
+        jobs = cores if resolve_device(experiment.device) == "cpu" else gpus
+        return make_plan(experiment, config_file=where, jobs=jobs)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None

@@ -18,7 +18,7 @@ ALLOWED = {
     "plan": {"config", "errors", "identity", "provenance"},
     "store": {"errors", "plan", "provenance"},
     "status": {"plan", "store"},
-    "workflow": {"config", "errors", "plan"},
+    "workflow": {"config", "engine.device", "errors", "plan"},
     "functional": set(),
     "weights": {"errors", "provenance"},
     "models": {"errors", "weights"},

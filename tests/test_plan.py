@@ -129,7 +129,7 @@ def test_what_only_the_plan_can_know_is_refused_in_one_line(path, value, words):
 
 
 def test_a_written_plan_reads_back_equal(tmp_path):
-    plan = plan_of(RAW, cores=2)
+    plan = plan_of(RAW, jobs=2)
     (tmp_path / "plan.json").write_text(plan.to_json())
     again = read_plan(tmp_path / "plan.json")
     assert again == plan
@@ -149,16 +149,16 @@ METHODS = tuple("abcdefgh")
 @pytest.mark.parametrize("choice", ["auto", "all", 1, 3, 8, 100])
 @pytest.mark.parametrize("cores", [None, 1, 2, 64])
 def test_packs_hold_every_method_once_and_in_order(choice, cores):
-    packs = cut_packs(METHODS, choice, groups=3, cores=cores)
+    packs = cut_packs(METHODS, choice, groups=3, num_jobs=cores)
     assert tuple(itertools.chain.from_iterable(pack.methods for pack in packs)) == METHODS
     assert len({pack.name for pack in packs}) == len(packs)
 
 
 def test_auto_fills_the_cores_without_cutting_more_than_that():
-    assert len(cut_packs(METHODS, "auto", groups=3, cores=1)) == 1
-    assert len(cut_packs(METHODS, "auto", groups=1, cores=2)) == 2
-    assert len(cut_packs(METHODS, "auto", groups=64, cores=2)) == 1
-    assert len(cut_packs(METHODS, "auto", groups=1, cores=8)) == 8
+    assert len(cut_packs(METHODS, "auto", groups=3, num_jobs=1)) == 1
+    assert len(cut_packs(METHODS, "auto", groups=1, num_jobs=2)) == 2
+    assert len(cut_packs(METHODS, "auto", groups=64, num_jobs=2)) == 1
+    assert len(cut_packs(METHODS, "auto", groups=1, num_jobs=8)) == 8
 
 
 def stages(*reductions, kind="cnn"):

@@ -75,7 +75,9 @@ class Learner:
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
-        self.elapsed_s = 0.0
+        self.images_seen = 0
+        self.own_steps_s = 0.0
+        self.teacher_passes_s = 0.0
         self.failure: BaseException | None = None
         self._sums: dict[str, Tensor] = {}
         self._is_finite = torch.ones((), dtype=torch.bool, device=shape.device)
@@ -113,7 +115,8 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         self._count(outputs, terms, batch)
         self.step += 1
-        self.elapsed_s += time.perf_counter() - started
+        self.images_seen += len(batch.target_B)
+        self.own_steps_s += time.perf_counter() - started
 
     def _set_lr(self) -> None:
         recipe = self.identity.recipe
@@ -200,7 +203,9 @@ class Learner:
             "sums": dict(self._sums),
             "history": list(self.history),
             "best": dict(self.best),
-            "elapsed_s": self.elapsed_s,
+            "images_seen": self.images_seen,
+            "own_steps_s": self.own_steps_s,
+            "teacher_passes_s": self.teacher_passes_s,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -211,7 +216,8 @@ class Learner:
         self.student_rng.load_state_dict(state["student_rng"])
         self.method_rng.load_state_dict(state["method_rng"])
         self.step, self.history, self.best = state["step"], list(state["history"]), dict(state["best"])
-        self.elapsed_s = state["elapsed_s"]
+        self.images_seen, self.own_steps_s = state["images_seen"], state["own_steps_s"]
+        self.teacher_passes_s = state["teacher_passes_s"]
         self._sums = {
             name: value.to(self.shape.device if name != "images" else "cpu") for name, value in state["sums"].items()
         }

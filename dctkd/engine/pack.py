@@ -120,6 +120,8 @@ class _Pack:
         return next(task for task, other in self.learners.items() if other is learner)
 
     def _after_step(self, group: Sequence[Learner]) -> None:
+        for learner in group:
+            learner.teacher_passes_s += self.speed.last_teacher_pass_s
         self.progress.advance(group)
         if time.monotonic() - self.saved_s >= self.job.plan.config.checkpoint_every_s:
             self._save(group)

@@ -39,17 +39,17 @@ class Speed:
     job: Job
     num_learners: int
     device: torch.device
-    teacher_s: float = 0.0
+    last_teacher_pass_s: float = 0.0
     evaluation_s: float = 0.0
     started_s: float = field(default_factory=time.perf_counter)
 
     def timed_teacher(self, teacher: TeacherPass) -> TeacherPass:
-        """Return the teacher's pass with its seconds counted."""
+        """Return the teacher's pass with its seconds measured."""
 
         def run(batch: Batch) -> Outputs:
             started = time.perf_counter()
             outputs = teacher(batch)
-            self.teacher_s += time.perf_counter() - started
+            self.last_teacher_pass_s = time.perf_counter() - started
             return outputs
 
         return run
@@ -73,13 +73,12 @@ class Speed:
         images/s counts the learner's own steps and one teacher pass per step: what the run would take alone, also
         when it shared the pass.
         """
-        images = learner.step * learner.identity.recipe.batch_size
-        own_and_teacher_s = learner.elapsed_s + self.teacher_s
+        own_and_teacher_s = learner.own_steps_s + learner.teacher_passes_s
         return {
             "train_seconds": own_and_teacher_s,
-            "own_step_seconds": learner.elapsed_s,
-            "teacher_pass_seconds": self.teacher_s,
-            "train_images_per_second": images / own_and_teacher_s if own_and_teacher_s else None,
+            "own_step_seconds": learner.own_steps_s,
+            "teacher_pass_seconds": learner.teacher_passes_s,
+            "train_images_per_second": learner.images_seen / own_and_teacher_s if own_and_teacher_s else None,
             "eval_seconds": self.evaluation_s,
             "wall_seconds": time.perf_counter() - self.started_s,
             "peak_memory_bytes": self.peak_memory_bytes(),
@@ -130,7 +129,6 @@ class RunRecord:
                 "step": learner.step,
                 "total_steps": learner.shape.total_steps,
                 "epoch": learner.epoch,
-                "elapsed_s": learner.elapsed_s + speed.teacher_s,
                 "wall_s": time.perf_counter() - speed.started_s,
             }
         )

@@ -51,11 +51,11 @@ def train(
             for learner in group:
                 _attempt(learner, batch, outputs)
             group = [learner for learner in group if learner.failure is None]
-            after_step(group)
             if group and group[0].step % stream.steps_per_epoch == 0:
                 for learner in group:
                     learner.end_epoch()
                 after_epoch(group)
+            after_step(group)  # last: a checkpoint at the end of an epoch holds what the epoch recorded
             if interrupt.requested:
                 raise InterruptedRunError(
                     f"stopped by signal {interrupt.signal_number}; run the same command again to go on"

@@ -227,3 +227,32 @@ def test_a_second_experiment_shares_what_is_there_and_trains_only_what_is_new(ma
     first.prepare().train()
     assert len({folder.digest for folder in first.store.folders()} - before) == 1
     assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing runs after it."""
+
+
+@pytest.mark.parametrize("steps", [3, 4, 6])
+def test_a_run_that_was_killed_after_a_timed_checkpoint_ends_with_the_same_bits(
+    make_experiment, tiny, steps, monkeypatch
+):
+    from dctkd.engine.pack import _Pack
+
+    tiny["methods"] = {"at+kd": None}
+    tiny["checkpoint_every_s"] = 1e-6
+    straight = make_experiment(tiny, "straight").prepare().train()
+    resumed = make_experiment(tiny, "resumed").prepare()
+    after_step = _Pack._after_step
+
+    def killed(self, group):
+        after_step(self, group)
+        if group[0].step == steps:
+            raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Pack, "_after_step", killed)
+        with pytest.raises(KilledError):
+            resumed.train()
+    resumed.train()
+    assert resumed.bits() == straight.bits()

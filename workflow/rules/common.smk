@@ -12,6 +12,7 @@ PLAN = open_plan(
     config,
     files=workflow.configfiles,
     cores=workflow.cores,
+    gpus=workflow.global_resources.get("gpu"),
     is_main=workflow.is_main_process,
 )
 PLAN_FILE = str(plan_path(PLAN.name))
