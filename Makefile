@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 READY := .venv/.ready
 PYTEST := python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test check lint bench env lock catalogue clean
+.PHONY: demo test check lint bench env lock catalogue golden clean
 
 demo: $(READY)
 	snakemake --cores all
@@ -51,6 +51,10 @@ lock: $(READY)
 
 catalogue: $(READY)
 	dctkd methods sync
+
+# After a change of bits that a RESULTS_VERSION announces: records the new ones for this machine's platform.
+golden: $(READY)
+	UPDATE_GOLDEN=1 python -m pytest -q tests/golden
 
 clean:
 	rm -rf .venv .snakemake results .pytest_cache .mypy_cache .ruff_cache build *.egg-info

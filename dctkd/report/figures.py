@@ -291,7 +291,7 @@ def _format_gmacs_axis(axes: Axes, shown: list[float]) -> None:
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 6, 8) if is_narrow else (1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    low, high = axes.get_ylim()
+    low, high = max(axes.get_ylim()[0], 0.0), min(axes.get_ylim()[1], 100.0)  # an interval may reach beyond what can be
     axes.set_ylim(low - 0.14 * (high - low), high + 0.06 * (high - low))  # room for the names below and above
 
 

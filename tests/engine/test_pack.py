@@ -38,8 +38,7 @@ def with_every_method(raw, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("threads", "precision"), [(1, "float32"), (2, "bfloat16")])
 def test_a_pack_ends_with_the_bits_of_its_students_trained_alone(make_experiment, tiny, threads, precision):
     tiny["recipes"]["short"] |= {"threads": threads, "precision": precision}
     together, alone = make_experiment(tiny, "together"), make_experiment(tiny, "alone")
