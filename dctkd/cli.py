@@ -86,6 +86,8 @@ def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = No
     experiment = read_plan(plan_file)
     runs = [experiment.at(_below_results(edge)) for edge in edges]
     die_with_parent()
+    if sys.stderr.isatty():
+        logging.getLogger().setLevel(logging.WARNING)  # epoch lines would tear the progress bar; log.txt has them
     with Interrupt().listening() as interrupt:
         chosen = device or experiment.config.device
         run_job(make_job(experiment, runs, RESULTS, device=chosen, show_progress=sys.stderr.isatty()), interrupt)

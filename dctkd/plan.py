@@ -201,7 +201,7 @@ def read_plan(path: Path) -> Plan:
         return Plan(Experiment.model_validate(raw["config"]), raw["config_file"], runs["teachers"], runs["runs"], packs)
     except FileNotFoundError:
         raise InputError(
-            f"{path}: no such plan; it is written when snakemake starts, or by `dctkd plan --write`"
+            f"{path}: no such plan; it is written when snakemake starts"
         ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
