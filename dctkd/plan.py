@@ -200,9 +200,7 @@ def read_plan(path: Path) -> Plan:
         packs = tuple(Pack(record["index"], tuple(record["methods"])) for record in raw["packs"])
         return Plan(Experiment.model_validate(raw["config"]), raw["config_file"], runs["teachers"], runs["runs"], packs)
     except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such plan; it is written when snakemake starts"
-        ) from None
+        raise InputError(f"{path}: no such plan; it is written when snakemake starts") from None
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: not a plan of this version ({error}); run snakemake again, which rewrites it"
