@@ -150,8 +150,17 @@ METHODS = tuple("abcdefgh")
 @pytest.mark.parametrize("cores", [None, 1, 2, 64])
 def test_packs_hold_every_method_once_and_in_order(choice, cores):
     packs = cut_packs(METHODS, choice, groups=3, num_jobs=cores)
-    assert tuple(itertools.chain.from_iterable(pack.methods for pack in packs)) == METHODS
+    assert sorted(itertools.chain.from_iterable(pack.methods for pack in packs)) == list(METHODS)
+    assert all(list(pack.methods) == sorted(pack.methods) for pack in packs)
     assert len({pack.name for pack in packs}) == len(packs)
+
+
+def test_rows_are_dealt_out_evenly():
+    assert [pack.methods for pack in cut_packs(METHODS, 3, groups=1, num_jobs=None)] == [
+        ("a", "d", "g"),
+        ("b", "e", "h"),
+        ("c", "f"),
+    ]
 
 
 def test_auto_fills_the_cores_without_cutting_more_than_that():

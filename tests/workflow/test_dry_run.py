@@ -30,16 +30,16 @@ def test_each_packs_outputs_are_its_own_methods(workplace, tiny):
     outputs = re.findall(r"rule (students_pack\d):.*?output: ([^\n]*)", done.text, flags=re.DOTALL)
     methods = {rule: re.findall(r"wide__narrow/([^/]+)/seed0", files) for rule, files in outputs}
     assert methods == {
-        "students_pack0": ["baseline", "kd"],
-        "students_pack1": ["at", "dct"],
-        "students_pack2": ["at+kd"],
+        "students_pack0": ["baseline", "dct"],
+        "students_pack1": ["kd", "at+kd"],
+        "students_pack2": ["at"],
     }
 
 
 def test_one_run_can_be_asked_for(workplace, tiny):
     workplace.write(tiny)
     done = workplace.snakemake("--dry-run", "results/tiny/shapes/wide__narrow/kd/seed0/metrics.json")
-    assert (done.count_of("students_pack0"), done.count_of("tables")) == (1, 0)
+    assert [done.count_of(rule) for rule in ("students_pack0", "students_pack1", "tables")] == [0, 1, 0]
 
 
 def test_a_paper_sized_experiment_is_planned_in_five_seconds(workplace, tiny):
