@@ -50,7 +50,7 @@ lock: $(READY)
 		--extra dev --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 catalogue: $(READY)
-	dctkd methods sync
+	dctkd methods sync --docs docs/methods.md
 
 # After a change of bits that a RESULTS_VERSION announces: records the new ones for this machine's platform.
 golden: $(READY)

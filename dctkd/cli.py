@@ -126,13 +126,8 @@ def list_methods(as_json: Annotated[bool, typer.Option("--json")] = False) -> No
     if as_json:
         typer.echo(json.dumps(entries, indent=1))
         return
-    _print_table(
-        ["method", "paper", "uses", "weight", "source of the weight", "options"],
-        [
-            [name, e["paper"], e["features"], f"{e['default_weight']:g}", e["default_weight_source"], _options_text(e)]
-            for name, e in entries.items()
-        ],
-    )
+    columns = ["method", "year", "uses", "weight", "ce", "warm-up", "options", "paper", "source of the weight"]
+    _print_table(columns, [_method_row(name, entry) for name, entry in entries.items()])
 
 
 @methods_app.command("check")
@@ -149,11 +144,21 @@ def check_methods(file: Annotated[Path, typer.Argument(help="Python file that de
 
 
 @methods_app.command("sync")
-def sync_methods() -> None:
+def sync_methods(
+    docs: Annotated[Path | None, typer.Option(help="also write the handbook of the methods to this file")] = None,
+) -> None:
     """Rewrite the catalogue that plans read, after a method of the package changed."""
-    from dctkd.methods import catalogue
+    from dctkd.methods import catalogue, handbook
 
     catalogue.write()
+    if docs is not None:
+        handbook.write(docs)
+
+
+def _method_row(name: str, entry: dict[str, Any]) -> list[str]:
+    numbers = [f"{entry[key]:g}" for key in ("default_weight", "default_ce", "default_warmup_epochs")]
+    texts = [_options_text(entry), entry["paper"], entry["default_weight_source"]]
+    return [name, str(entry["year"] or ""), entry["features"], *numbers, *texts]
 
 
 def _options_text(entry: dict[str, Any]) -> str:

@@ -107,10 +107,14 @@ class MethodRow(Strict):
     method: str | None = Field(None, description="name in METHODS; null: the row's own name without +kd")
     file: Path | None = Field(None, description="Python file that defines the method, relative to the experiment file")
     weight: float | None = Field(None, ge=0, description="outer weight of the method's terms, no unit")
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs over which the outer weight rises linearly from 0")
+    warmup_epochs: float | None = Field(
+        None, ge=0, description="epochs over which the outer weight rises linearly from 0"
+    )
     ce: float | None = Field(None, ge=0, description="weight of the cross-entropy, no unit")
-    teacher_correct_only: bool = Field(
-        False, description="count the method's terms only where the teacher is right (P1)"
+    teacher_correct_only: bool | None = Field(
+        None,
+        description="count this row's terms, but not a +kd term, only where the teacher is right (P1 did so for its "
+        "own method alone); null: as the recipe says",
     )
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
 
@@ -169,6 +173,11 @@ class Recipe(Strict):
     optimiser: Annotated[Sgd | AdamW, Field(discriminator="name")]
     schedule: Schedule
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="fraction of the target mass spread over all classes")
+    teacher_correct_only: bool = Field(
+        False,
+        description="count what the teacher teaches, the terms of every method and of +kd, only where it is right; the "
+        "other images count as 0 in the batch mean",
+    )
     clip_grad_norm: float | None = Field(
         None, gt=0, description="largest L2 norm of the whole gradient; null: no clipping"
     )

@@ -45,6 +45,7 @@ class MethodIdentity(Strict):
     teacher_correct_only: bool
     kd_weight: float
     kd_temperature: float | None
+    kd_teacher_correct_only: bool
     results_version: int
     source_sha256: str | None
 
@@ -117,15 +118,17 @@ def identify_method(name: str, row: MethodRow, config: Experiment, folder: Path,
     file = method_file(row, folder)
     entry = _built_in_method(method, where) if file is None else _method_in_file(file, where)
     default_ce = config.kd.ce if with_kd else entry["default_ce"]
+    masked = config.recipes[config.student_recipe].teacher_correct_only
     return MethodIdentity(
         method=method,
         options=catalogue.validate_options(entry, row.options, where=f"{where}.options"),
         weight=entry["default_weight"] if row.weight is None else row.weight,
-        warmup_epochs=row.warmup_epochs,
+        warmup_epochs=entry["default_warmup_epochs"] if row.warmup_epochs is None else row.warmup_epochs,
         ce=default_ce if row.ce is None else row.ce,
-        teacher_correct_only=row.teacher_correct_only,
+        teacher_correct_only=masked if row.teacher_correct_only is None else row.teacher_correct_only,
         kd_weight=config.kd.weight if with_kd else 0.0,
         kd_temperature=config.kd.temperature if with_kd else None,
+        kd_teacher_correct_only=masked and with_kd,
         results_version=entry["results_version"],
         source_sha256=None if file is None else sha256_of_file(file),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dctkd.functional.logits import kl_from_logits
+from dctkd.functional.logits import kl_per_sample
 from dctkd.identity import MethodIdentity
 from dctkd.methods.base import Batch, Method
 from dctkd.models import Outputs
@@ -51,17 +51,22 @@ class Objective(nn.Module):
             return Terms(ce, named)
         weights = self.weights
         total = weights.ce * ce
-        if weights.teacher_correct_only:
-            correct_B = teacher.logits_BK.argmax(dim=1) == batch.target_B
-            batch = replace(batch, sample_weight_B=correct_B.float())
-        for name, term in self.method(student, teacher, batch).items():
+        where_right = _where_teacher_is_right(batch, teacher)
+        of_method = where_right if weights.teacher_correct_only else batch
+        for name, term in self.method(student, teacher, of_method).items():
             named[name] = term.detach()
             total = total + (weights.weight * ramp) * term
         if weights.kd_temperature is not None:
-            kl = kl_from_logits(logits_BK, teacher.logits_BK, temperature=weights.kd_temperature)
+            kl_B = kl_per_sample(logits_BK, teacher.logits_BK, temperature=weights.kd_temperature)
+            kl = (where_right if weights.kd_teacher_correct_only else batch).mean(kl_B)
             named["+kd"] = kl.detach()
             total = total + weights.kd_weight * kl
         return Terms(total, named)
+
+
+def _where_teacher_is_right(batch: Batch, teacher: Outputs) -> Batch:
+    correct_B = teacher.logits_BK.argmax(dim=1) == batch.target_B
+    return replace(batch, sample_weight_B=correct_B.float())
 
 
 def make_optimiser(

@@ -2,6 +2,7 @@
 
 from dctkd.functional.attention import activation_map, minmax_normalise, pool_to_smaller
 from dctkd.functional.dct import dct2, idct2
+from dctkd.functional.distances import mean_squared_error_per_sample
 from dctkd.functional.logits import kl_from_logits, kl_per_sample
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "idct2",
     "kl_from_logits",
     "kl_per_sample",
+    "mean_squared_error_per_sample",
     "minmax_normalise",
     "pool_to_smaller",
 ]

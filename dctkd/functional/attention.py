@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dctkd.functional.precision import widen
+
 CONSTANT_SPAN_FRACTION = 1e-6
 """A map whose max - min is at most this fraction of its largest magnitude is rounding noise and counts as constant."""
 CONSTANT_SPAN_FLOOR = 1e-30
@@ -45,29 +47,29 @@ def activation_map(feature_BCHW: Tensor) -> Tensor:
     return map_BHW
 
 
-def pool_to_smaller(student_BHW: Tensor, teacher_BHW: Tensor) -> tuple[Tensor, Tensor]:
+def pool_to_smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Bring two maps to one size: along each side, the larger is adaptively average-pooled to the smaller.
 
     Args:
-        student_BHW: Maps of the student, shape (B, H, W).
-        teacher_BHW: Maps of the teacher, shape (B, H', W').
+        student: Maps or features of the student, shape (B, H, W) or (B, C, H, W).
+        teacher: Those of the teacher, shape (B, H', W') or (B, C', H', W').
 
     Returns:
-        Both maps with shape (B, min(H, H'), min(W, W')); a map that has this size already is returned as it is.
+        Both with min(H, H') rows and min(W, W') columns; what has this size already is returned as it is.
 
     Raises:
-        ValueError: If an input does not have three dimensions or the batch sizes differ.
+        ValueError: If the inputs do not both have three or both four dimensions, or the batch sizes differ.
 
     Example:
         >>> student, teacher = pool_to_smaller(torch.arange(4.0).view(1, 2, 2), torch.ones(1, 1, 2))
         >>> student
         tensor([[[1., 2.]]])
     """
-    if student_BHW.dim() != 3 or teacher_BHW.dim() != 3 or len(student_BHW) != len(teacher_BHW):
-        shapes = f"{tuple(student_BHW.shape)} and {tuple(teacher_BHW.shape)}"
-        raise ValueError(f"expected two maps of shape (B, H, W) with one batch size, got {shapes}")
-    height, width = (min(student_BHW.shape[side], teacher_BHW.shape[side]) for side in (1, 2))
-    return _pool(student_BHW, height, width), _pool(teacher_BHW, height, width)
+    if student.dim() not in (3, 4) or student.dim() != teacher.dim() or len(student) != len(teacher):
+        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        raise ValueError(f"expected two maps of shape (B, H, W) or (B, C, H, W) with one batch size, got {shapes}")
+    height, width = (min(student.shape[side], teacher.shape[side]) for side in (-2, -1))
+    return _pool(student, height, width), _pool(teacher, height, width)
 
 
 def minmax_normalise(map_BHW: Tensor) -> Tensor:
@@ -92,20 +94,57 @@ def minmax_normalise(map_BHW: Tensor) -> Tensor:
         <BLANKLINE>
                 [[0.0000, 0.0000, 0.0000]]])
     """
-    if map_BHW.dim() != 3:
-        raise ValueError(f"expected maps of shape (B, H, W), got {tuple(map_BHW.shape)}")
-    wide_BHW = map_BHW.to(torch.promote_types(map_BHW.dtype, torch.float32))
-    low_B11, high_B11 = wide_BHW.amin(dim=(1, 2), keepdim=True), wide_BHW.amax(dim=(1, 2), keepdim=True)
+    wide_BHW, low_B11, high_B11 = _with_extremes(map_BHW)
     span_B11 = high_B11 - low_B11
-    magnitude_B11 = torch.maximum(low_B11.detach().abs(), high_B11.detach().abs())
-    is_constant_B11 = span_B11.detach() <= (CONSTANT_SPAN_FRACTION * magnitude_B11).clamp_min(CONSTANT_SPAN_FLOOR)
+    is_constant_B11 = _is_constant(low_B11, high_B11)
     # The span is replaced before the division: a mask after it would turn 0 * inf into NaN in the backward pass.
     scaled_BHW = (wide_BHW - low_B11) / span_B11.masked_fill(is_constant_B11, 1.0)
     return scaled_BHW.masked_fill(is_constant_B11, 0.0)
 
 
+def shift_and_divide_by_max(map_BHW: Tensor) -> Tensor:
+    """Return (map - min) / max of every map, with the maximum of the map before the shift, as P1's release does.
+
+    The result reaches 1 only where the minimum is 0. A constant map (see `minmax_normalise`), or one whose maximum is
+    not positive, becomes all zeros with a zero gradient.
+
+    Args:
+        map_BHW: Maps, shape (B, H, W), any float dtype.
+
+    Returns:
+        Maps of shape (B, H, W), float32 (float64 for float64 input).
+
+    Raises:
+        ValueError: If the input does not have three dimensions.
+
+    Source:
+        Distillation-Attention, branch dev, Distillation Zoo/DFTOurs.py, lines 65-95.
+
+    Example:
+        >>> shift_and_divide_by_max(torch.tensor([[[2.0, 4.0, 8.0]]]))
+        tensor([[[0.0000, 0.2500, 0.7500]]])
+    """
+    wide_BHW, low_B11, high_B11 = _with_extremes(map_BHW)
+    is_blank_B11 = _is_constant(low_B11, high_B11) | (high_B11.detach() <= 0)
+    scaled_BHW = (wide_BHW - low_B11) / high_B11.masked_fill(is_blank_B11, 1.0)
+    return scaled_BHW.masked_fill(is_blank_B11, 0.0)
+
+
+def _with_extremes(map_BHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if map_BHW.dim() != 3:
+        raise ValueError(f"expected maps of shape (B, H, W), got {tuple(map_BHW.shape)}")
+    wide_BHW = widen(map_BHW)
+    return wide_BHW, wide_BHW.amin(dim=(1, 2), keepdim=True), wide_BHW.amax(dim=(1, 2), keepdim=True)
+
+
+def _is_constant(low_B11: Tensor, high_B11: Tensor) -> Tensor:
+    low_B11, high_B11 = low_B11.detach(), high_B11.detach()
+    magnitude_B11 = torch.maximum(low_B11.abs(), high_B11.abs())
+    return high_B11 - low_B11 <= (CONSTANT_SPAN_FRACTION * magnitude_B11).clamp_min(CONSTANT_SPAN_FLOOR)
+
+
 def _pool(map_BHW: Tensor, height: int, width: int) -> Tensor:
-    if map_BHW.shape[1:] == (height, width):
+    if map_BHW.shape[-2:] == (height, width):
         return map_BHW
     return F.adaptive_avg_pool2d(map_BHW, (height, width))
 
@@ -117,8 +156,10 @@ class _MeanOfSquares(torch.autograd.Function):
     def forward(ctx: Any, feature_BCHW: Tensor) -> Tensor:
         ctx.save_for_backward(feature_BCHW)
         dtype = torch.promote_types(feature_BCHW.dtype, torch.float32)
+        # Channels side by side in memory are summed in blocks, an order of magnitude more exactly than one by one.
+        feature_BHWC = feature_BCHW.permute(0, 2, 3, 1).contiguous()
         # Autocast leaves a norm alone whose dtype is given: no cast of the features precedes it.
-        norm_BHW: Tensor = torch.linalg.vector_norm(feature_BCHW, dim=1, dtype=dtype)
+        norm_BHW: Tensor = torch.linalg.vector_norm(feature_BHWC, dim=3, dtype=dtype)
         return norm_BHW.square_().div_(feature_BCHW.shape[1])
 
     @staticmethod

@@ -20,9 +20,26 @@ if TYPE_CHECKING:
 CLASS_NAMES: Final[Mapping[str, str]] = types.MappingProxyType(
     {
         "baseline": "Baseline",
+        "shuffled_teacher": "ShuffledTeacher",
         "kd": "KD",
         "at": "AT",
+        "fitnets": "FitNets",
+        "vid": "VID",
+        "crd": "CRD",
+        "review": "ReviewKD",
         "dct": "DCT",
+        "fam": "FAM",
+        "pkt": "PKT",
+        "semckd": "SemCKD",
+        "rkd": "RKD",
+        "sp": "SP",
+        "nst": "NST",
+        "dkd": "DKD",
+        "dist": "DIST",
+        "mgd": "MGD",
+        "dct_release": "DCTRelease",
+        "dct_main": "DCTMain",
+        "fam_layer": "FAMLayer",
     }
 )
 """Class of each method, in the order of the tables. The key is the name everywhere, also of the file (kd.py)."""

@@ -96,9 +96,10 @@ class Method(nn.Module):
         default_weight: Outer weight, no unit, if the experiment gives none; 0 for a method without terms.
         default_weight_source: Where that weight comes from.
         default_ce: Weight of the cross-entropy, no unit, if the experiment gives none.
+        default_warmup_epochs: Epochs over which the outer weight rises linearly from 0, if the experiment gives none.
         results_version: Raised in each commit that changes this method's results.
-        needs_whole_batch: The loss couples the samples of a batch: it cannot be split, and it may ignore
-            `Batch.sample_weight_B` (then its docstring says so).
+        needs_whole_batch: The loss couples the samples of a batch: it cannot be split. `Batch.sample_weight_B` weights
+            a sample's own share of the loss; the sample stays in the batch that the others are related to.
         batch_order_matters: The value depends on the order of the samples within a batch.
     """
 
@@ -110,6 +111,7 @@ class Method(nn.Module):
     default_weight: ClassVar[float]
     default_weight_source: ClassVar[str]
     default_ce: ClassVar[float] = 1.0
+    default_warmup_epochs: ClassVar[float] = 0.0
     results_version: ClassVar[int] = 1
     needs_whole_batch: ClassVar[bool] = False
     batch_order_matters: ClassVar[bool] = False

@@ -30,6 +30,7 @@ ATTRIBUTES: Final = (
     "default_weight",
     "default_weight_source",
     "default_ce",
+    "default_warmup_epochs",
     "results_version",
     "needs_whole_batch",
 )

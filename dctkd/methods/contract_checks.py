@@ -94,6 +94,24 @@ def check_dead_images(trial: Trial) -> None:
     )
 
 
+def check_constant_maps(trial: Trial) -> None:
+    """Outputs that are the same at every position and for every image give finite terms and gradients."""
+    _require_finite(trial.build(), trial.inputs().constant(), "outputs that are constant")
+
+
+def check_batch_of_one(trial: Trial) -> None:
+    """A batch of one image, the last one of an epoch, gives finite terms and gradients."""
+    _require_finite(trial.build(), trial.inputs().taken(torch.tensor([0])), "a batch of one image")
+
+
+def check_teacher_never_right(trial: Trial) -> None:
+    """Sample weights that are all 0 give terms of 0 and finite gradients."""
+    inputs = trial.inputs().weighted(torch.zeros(BATCH_SIZE))
+    terms = _require_finite(trial.build(), inputs, "sample weights that are all 0")
+    for name, term in terms.items():
+        require(abs(term.item()) <= 1e-6, f"term {name} is {term.item():.6g} though every sample weight is 0")
+
+
 def check_state_round_trip(trial: Trial) -> None:
     """state_dict() holds all that changes: a new method that loads it continues with the same bits."""
     first, second = trial.build(seed=0), trial.build(seed=7)
@@ -206,6 +224,17 @@ def _require_term(name: str, term: Tensor) -> None:
     require(bool(term.isfinite()), f"term {name} is {term.item()}")
 
 
+def _require_finite(method: Method, inputs: Inputs, what: str) -> dict[str, Tensor]:
+    terms = terms_of(method, inputs)
+    _backward(terms)
+    for name, term in terms.items():
+        _require_term(name, term)
+    gradients = [tensor.grad for tensor in (*inputs.student_tensors(), *method.parameters()) if tensor.grad is not None]
+    finite = all(bool(gradient.isfinite().all()) for gradient in gradients)
+    require(finite, f"a gradient is not finite for {what}")
+    return terms
+
+
 def _require_same(trial: Trial, changed: Inputs, what: str) -> None:
     expected, got = terms_of(trial.build(), trial.inputs()), terms_of(trial.build(), changed)
     for name, term in expected.items():
@@ -297,6 +326,9 @@ PAIR_CHECKS: Final[Mapping[str, Callable[[Trial], None]]] = MappingProxyType(
         "inputs untouched": check_inputs_untouched,
         "gradients": check_gradients,
         "dead images": check_dead_images,
+        "constant maps": check_constant_maps,
+        "batch of one": check_batch_of_one,
+        "teacher never right": check_teacher_never_right,
         "state round trip": check_state_round_trip,
         "nothing kept": check_nothing_kept,
         "random numbers": check_random_numbers,

@@ -42,12 +42,16 @@ _RESNET50 = _spec((32, 64, 128, 256), (16, 8, 4, 2), 256)
 _MOBILENETV2 = _spec((3, 4, 12, 40), (16, 8, 4, 2), 160)
 _CONVNEXT = _spec((12, 24, 48, 96), (16, 8, 4, 2), 96)
 _VIT = _spec((24, 24, 24, 24), (4, 4, 4, 4), 24)
+# A 32-pixel image leaves 1x1 maps; a student half as deep in pixels has maps of other sizes than its teacher.
+_RESNET18_32PX = _spec((8, 16, 32), (8, 4, 1), 32)
+_RESNET50_32PX = _spec((32, 64, 256), (4, 2, 1), 256)
 
 PAIRS = (
     Pair("resnet__resnet", student=_RESNET18, teacher=_RESNET50),
     Pair("resnet__mobilenetv2", student=_MOBILENETV2, teacher=_RESNET50),
     Pair("convnext__resnet", student=_RESNET18, teacher=_CONVNEXT),
     Pair("vit__resnet", student=_RESNET18, teacher=_VIT),
+    Pair("resnet__resnet_32px", student=_RESNET18_32PX, teacher=_RESNET50_32PX),
 )
 """Pairs named teacher__student, as in the results."""
 
@@ -84,6 +88,14 @@ class Inputs:
             self,
             student=_map(self.student, lambda x: x.to(dtype), True),
             teacher=_map(self.teacher, lambda x: x.to(dtype), False),
+        )
+
+    def constant(self) -> Inputs:
+        """Return the same inputs with every output of the student 0.5 and of the teacher 2."""
+        return replace(
+            self,
+            student=_map(self.student, lambda x: torch.full_like(x, 0.5), True),
+            teacher=_map(self.teacher, lambda x: torch.full_like(x, 2.0), False),
         )
 
     def with_dead_images(self) -> Inputs:

@@ -43,16 +43,20 @@ class DCT(Method):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return one term per stage, {"stage1": ...}."""
         pairs = zip(student.stages, teacher.stages, strict=True)
-        return {f"stage{n}": batch.mean(_distance(*features)) for n, features in enumerate(pairs, start=1)}
+        return {f"stage{n}": batch.mean(self._distance(*features)) for n, features in enumerate(pairs, start=1)}
 
+    def _distance(self, student_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
+        student_BHW, teacher_BHW = pool_to_smaller(activation_map(student_BCHW), activation_map(teacher_BCHW))
+        difference_BHW = self.spectrum(student_BHW) - self.spectrum(teacher_BHW)
+        distance_B: Tensor = torch.linalg.vector_norm(difference_BHW, dim=(1, 2))
+        return distance_B
 
-def _distance(student_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
-    student_BHW, teacher_BHW = pool_to_smaller(activation_map(student_BCHW), activation_map(teacher_BCHW))
-    distance_B: Tensor = torch.linalg.vector_norm(_spectrum(student_BHW) - _spectrum(teacher_BHW), dim=(1, 2))
-    return distance_B
+    @staticmethod
+    def spectrum(map_BHW: Tensor) -> Tensor:
+        """Return what is compared of a map, in [0, 1]; without its mean, so that the constant part sets no scale.
 
-
-def _spectrum(map_BHW: Tensor) -> Tensor:
-    """Return the spectrum of a map, in [0, 1]; without the mean, so that the constant part does not set the scale."""
-    map_BHW = minmax_normalise(map_BHW)  # Its scale cancels in the second one; what it does is to blank constant maps.
-    return minmax_normalise(dct2(map_BHW - map_BHW.mean(dim=(1, 2), keepdim=True)))
+        Args:
+            map_BHW: Activation maps, shape (B, H, W).
+        """
+        map_BHW = minmax_normalise(map_BHW)  # Its scale cancels in the second one; it is there to blank constant maps.
+        return minmax_normalise(dct2(map_BHW - map_BHW.mean(dim=(1, 2), keepdim=True)))

@@ -58,7 +58,8 @@ class MethodCost:
         extra_macs: Multiply-adds of the method's forward per image, for batches of `batch_size`; None if they cannot be
             counted.
         reason: Why they cannot; None if they can.
-        batch_size: Images per batch in the count: the cost of a loss that compares images grows with it.
+        batch_size: Images per batch in the count: that of the training for a loss that compares images, whose cost
+            grows with it.
         ignored_ops: Operators that do not count, with their number of calls per batch.
     """
 
@@ -112,8 +113,9 @@ def measure_method(
         student: Shapes of the student's outputs.
         teacher: Shapes of the teacher's outputs.
         input_size: Side of the square images, in pixels.
-        batch_size: Images per batch, as in training.
+        batch_size: Images per batch, as in training; a method that takes each image by itself is counted on two.
     """
+    batch_size = batch_size if method.needs_whole_batch else min(batch_size, 2)
     traced = copy.deepcopy(method).cpu().train()
     extra_parameters = count_parameters(traced)
     generator = torch.Generator().manual_seed(0)
@@ -194,7 +196,11 @@ def _trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[int, dict[str
         # fvcore 0.1.5 compiles a loss of its own when imported; this filter goes once it does not.
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")
         from fvcore.nn import FlopCountAnalysis
-    handles = {"aten::matmul": _matmul_macs, "aten::scaled_dot_product_attention": _attention_macs}
+    handles = {
+        "aten::matmul": _matmul_macs,
+        "aten::scaled_dot_product_attention": _attention_macs,
+        "prim::PythonOp._HalfSpectrumFilter": _spectral_filter_macs,
+    }
     analysis = FlopCountAnalysis(module, inputs).set_op_handle(**handles)
     # The operators that do not count are returned, so fvcore need not log them. It mutes TracerWarning while it traces.
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -215,6 +221,14 @@ def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
 
     query, key, value = (get_shape(tensor) for tensor in inputs[:3])
     return int(math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
+
+
+def _spectral_filter_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """Multiply-adds of the complex products in `functional.fourier.filter_real_maps`, four real ones each."""
+    from fvcore.nn.jit_handles import get_shape
+
+    features, weight = (get_shape(tensor) for tensor in inputs[:2])
+    return int(4 * features[0] * math.prod(weight))
 
 
 def _num_bytes(tensors: Sequence[Tensor]) -> int:

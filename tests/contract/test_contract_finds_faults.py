@@ -15,6 +15,7 @@ from dctkd.methods.base import Method
 from dctkd.methods.contract import CLASS_CHECKS, check_method
 from dctkd.methods.contract_checks import PAIR_CHECKS
 from dctkd.methods.contract_trial import PAIRS, Trial
+from dctkd.methods.layers import BatchNorm
 from dctkd.methods.options import MethodOptions
 
 ONE_PAIR = PAIRS[1:2]
@@ -34,7 +35,7 @@ class Sound(Method):
         super().__init__(student, teacher, data, options)
         self.regress = nn.Sequential(
             nn.Conv2d(student.stages[-1].channels, teacher.stages[-1].channels, 1),
-            nn.BatchNorm2d(teacher.stages[-1].channels),
+            BatchNorm(teacher.stages[-1].channels),
         )
 
     def forward(self, student, teacher, batch):
@@ -67,7 +68,7 @@ class Memory(Sound):
 
 
 class Relational(Sound):
-    """Distances between the samples of a batch (as in RKD): couples the batch and ignores sample weights."""
+    """Similarities between the samples of a batch (as in SP): couples the batch; a weight counts the sample's row."""
 
     features = "pooled"
     needs_whole_batch = True
@@ -78,7 +79,8 @@ class Relational(Sound):
 
     def forward(self, student, teacher, batch):
         similarity = [F.normalize(x.pooled_BD.float(), dim=1) for x in (student, teacher)]
-        return {"relation": F.smooth_l1_loss(*(x @ x.T for x in similarity))}
+        loss_BB = F.smooth_l1_loss(*(x @ x.T for x in similarity), reduction="none")
+        return {"relation": batch.mean(loss_BB.mean(dim=1))}
 
 
 @pytest.mark.parametrize("method_class", [Sound, Memory, Relational])
@@ -214,6 +216,21 @@ FAULTS = {
         "dead images",
         "not finite for an image whose features are all 0",
     ),
+    "no variance": (
+        adding(lambda self, student, batch: batch.mean(1e-9 / student.pooled_BD.float().var(dim=1))),
+        "constant maps",
+        "term mse is inf",
+    ),
+    "unsafe normalisation": (
+        starting(lambda self: self.regress.append(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(256)))),
+        "batch of one",
+        "Expected more than 1 value per channel",
+    ),
+    "weights ignored by a relation": (
+        {**adding(lambda self, student, batch: student.logits_BK.float().square().mean()), "needs_whole_batch": True},
+        "teacher never right",
+        "though every sample weight is 0",
+    ),
     "counter in the loss": (adding(number_of_calls), "state round trip", "neither parameter nor buffer"),
     "kept output": (doing(keep_output), "nothing kept", "attribute last holds a Tensor"),
     "counter": (doing(count_calls), "nothing kept", "changes the attributes ['calls']"),
@@ -256,7 +273,7 @@ def test_fault_is_found(fault):
     attributes, check, message = FAULTS[fault]
     spoilt = type("Spoilt", (Sound,), {"__doc__": "A fault.", "__module__": __name__, **attributes})
     arguments = (spoilt, {}) if check in CLASS_CHECKS else (Trial(spoilt, ONE_PAIR[0]),)
-    with pytest.raises(AssertionError) as caught:
+    with pytest.raises((AssertionError, ValueError)) as caught:  # ValueError: what torch raises for the fault itself.
         {**CLASS_CHECKS, **PAIR_CHECKS}[check](*arguments)
     assert message in str(caught.value)
 
@@ -277,12 +294,13 @@ class Picky(Sound):
 def test_a_refused_pair_is_reported_and_not_checked():
     results = check_method(Picky)
     refused = [result for result in results if result.message]
-    assert refused == [("can be made [vit__resnet]", True, "refused: InputError: Picky needs stages of one size")]
+    message = "refused: InputError: Picky needs stages of one size"
+    assert refused == [(f"can be made [{name}]", True, message) for name in ("vit__resnet", "resnet__resnet_32px")]
     assert not any("vit__resnet" in result.check for result in results if not result.message)
 
 
 def test_a_method_that_refuses_every_pair_fails():
-    failed = [result for result in check_method(Picky, pairs=PAIRS[3:]) if not result.passed]
+    failed = [result for result in check_method(Picky, pairs=PAIRS[3:4]) if not result.passed]
     assert failed == [("some pair is accepted", False, "the method cannot be made for any of vit__resnet")]
 
 

@@ -12,6 +12,7 @@ SIZES = [(56, 56), (28, 28), (14, 14), (7, 7), (5, 9), (9, 4), (1, 3), (1, 1)]
 
 
 def maps(height, width, dtype=torch.float32, seed=0):
+    """Return maps in [0, 1), as min-max makes them: the scale that the absolute tolerances of 1e-5 belong to."""
     return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
@@ -67,6 +68,19 @@ def test_a_lower_matmul_precision_does_not_reach_forward_or_backward():
         torch.set_float32_matmul_precision("highest")
     torch.testing.assert_close(y_BHW.double(), scipy_dct2(x_BHW.detach()), rtol=0, atol=1e-5)
     torch.testing.assert_close(gradient_BHW, idct2(maps(56, 56, seed=1)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_tf32_on_a_gpu_does_not_reach_forward_or_backward():
+    x_BHW = maps(56, 56).cuda().requires_grad_()
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        y_BHW = dct2(x_BHW)
+        (gradient_BHW,) = torch.autograd.grad(y_BHW, x_BHW, maps(56, 56, seed=1).cuda())
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    torch.testing.assert_close(y_BHW.double().cpu(), scipy_dct2(x_BHW.detach().cpu()), rtol=0, atol=1e-5)
+    torch.testing.assert_close(gradient_BHW.cpu(), idct2(maps(56, 56, seed=1)), rtol=0, atol=1e-5)
 
 
 def test_dct2_keeps_the_norm():

@@ -43,16 +43,16 @@ def test_a_broken_catalogue_says_how_to_mend_it(tmp_path):
 
 
 def test_validate_options_takes_a_name_or_an_entry():
-    expected = {"temperature": 2.0}
+    expected = {"temperature": 2.0, "standardise": False}
     assert catalogue.validate_options("kd", {"temperature": 2}, "x") == expected
     assert catalogue.validate_options(catalogue.describe(METHODS["kd"]), {"temperature": 2}, "x") == expected
 
 
 def test_validate_options_fills_in_defaults():
-    assert catalogue.validate_options("kd", {}, "x") == {"temperature": 4.0}
+    assert catalogue.validate_options("kd", {}, "x") == {"temperature": 4.0, "standardise": False}
     assert catalogue.validate_options("at", {}, "x") == {}
 
 
 def test_validate_options_of_an_unknown_method_suggests_the_nearest():
-    with pytest.raises(InputError, match=r"unknown method 'kdd'; did you mean 'kd'\?"):
+    with pytest.raises(InputError, match=r"unknown method 'kdd'; did you mean 'kd' or 'rkd'\?"):
         catalogue.validate_options("kdd", {}, "x")

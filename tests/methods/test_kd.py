@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import rel_entr, softmax
+from scipy.stats import zscore
 from torch.autograd import gradcheck
 
 from dctkd.methods import create
@@ -57,3 +58,16 @@ def test_kd_gradient_is_right():
 
 def test_kd_defaults_are_those_of_p1():
     assert (KD.default_weight, KD.default_ce, KD.Options().temperature) == (0.8, 0.1, 4.0)
+
+
+def test_kd_standardises_both_networks_before_the_temperature():
+    student, teacher = outputs(0), outputs(1)
+    value = kd(standardise=True, temperature=2)(student, teacher, batch())["kl"].item()
+    p, q = (softmax(zscore(o.logits_BK.double().numpy(), axis=1) / 2, axis=1) for o in (teacher, student))
+    np.testing.assert_allclose(value, 4 * rel_entr(p, q).sum(axis=1).mean(), rtol=1e-4)  # Small values of float32.
+
+
+def test_kd_does_not_standardise_by_default():
+    student, teacher = outputs(0), outputs(1)
+    given, default = (method(student, teacher, batch())["kl"] for method in (kd(standardise=False), kd()))
+    assert torch.equal(given, default)

@@ -116,6 +116,7 @@ class _Projects(Method):
 
 class _Relates(Method):
     title, paper, year, features, default_weight, default_weight_source = "R", "", 2020, "pooled", 1.0, "here"
+    needs_whole_batch = True
 
     def __init__(self):
         super().__init__(STUDENT, TEACHER, None, MethodOptions())
