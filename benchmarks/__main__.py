@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.data_speed import measure_cache_against_pil
+from benchmarks.filter_cost import measure_filter
+from benchmarks.method_cost import measure_methods, print_costs
 from benchmarks.ratios import Ratio
 from benchmarks.step_speed import measure_step_against_bare_torch
 from dctkd.engine.device import cpu_model, resolve_precision
@@ -26,9 +28,13 @@ def main() -> int:
     arguments = parser.parse_args()
     precision = resolve_precision("auto", "cpu")
     print(f"{cpu_model()}, {os.cpu_count()} cores, torch {torch.__version__}, {precision}")
+    costs, limited = measure_methods(precision=precision)
+    print_costs(costs)
     ratios: list[Ratio] = [
         measure_step_against_bare_torch(num_steps=arguments.steps, precision=precision),
         measure_cache_against_pil(arguments.photographs),
+        *limited,
+        *measure_filter(),
     ]
     for ratio in ratios:
         print(ratio)
