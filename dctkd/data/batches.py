@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dctkd.data.cache import PixelCache
+from dctkd.data.central_crop import central_corners
 
 _CPU = torch.device("cpu")
 
@@ -183,8 +184,7 @@ def test_batches(
         InputError: If the cache was packed with another `short_side`, or an image is smaller than the crop.
     """
     assemble = _Assembler(cache, "test", recipe, device)
-    # Halves are rounded to even, as Python's round() does in torchvision.
-    corner_N2 = np.rint((cache.sizes("test") - recipe.crop) / 2.0).astype(np.int64)
+    corner_N2 = central_corners(cache.sizes("test"), recipe.crop)
     for start in range(0, len(corner_N2), batch_size):
         index_B = np.arange(start, min(start + batch_size, len(corner_N2)))
         yield assemble(index_B, corner_N2[index_B, 0], corner_N2[index_B, 1], np.zeros(len(index_B), dtype=np.bool_))

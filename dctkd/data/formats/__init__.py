@@ -4,6 +4,10 @@ A format is a module with `Options`, a frozen pydantic model, and one function:
 
 - photographs: `read_manifest(root: Path, options: Options) -> Manifest`
 - rendered: `render(options: Options, split: Split) -> Rendered`
+
+A format whose test images come with annotated objects has a second module, `<module>_objects`, with one function:
+
+- `read_objects(cache: PixelCache, options: Options, root: Path | None, crop: int) -> Annotations | None`
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from dctkd.errors import InputError, did_you_mean
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dctkd.data.annotations import Annotations
+    from dctkd.data.cache import PixelCache
     from dctkd.data.manifest import Manifest, Rendered, Split
 
 
@@ -32,10 +38,12 @@ class Format:
     Attributes:
         module: Full name of the module that implements it.
         kind: Whether images are photographs below a root folder, or computed.
+        has_objects: Whether a module `<module>_objects` reads annotated objects.
     """
 
     module: str
     kind: Literal["photographs", "rendered"]
+    has_objects: bool = False
 
     @property
     def options_type(self) -> type[Strict]:
@@ -53,12 +61,19 @@ class Format:
         rendered: Rendered = importlib.import_module(self.module).render(options, split)
         return rendered
 
+    def read_objects(self, cache: PixelCache, options: Strict, root: Path | None, crop: int) -> Annotations | None:
+        """Read the objects of the test images; see `dctkd.data.annotations.read_annotations`."""
+        objects: Annotations | None = importlib.import_module(f"{self.module}_objects").read_objects(
+            cache, options, root, crop
+        )
+        return objects
+
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "imagefolder": Format("dctkd.data.formats.imagefolder", "photographs"),
-        "miniplaces": Format("dctkd.data.formats.miniplaces", "photographs"),
-        "synthscenes": Format("dctkd.data.formats.synthscenes", "rendered"),
+        "miniplaces": Format("dctkd.data.formats.miniplaces", "photographs", has_objects=True),
+        "synthscenes": Format("dctkd.data.formats.synthscenes", "rendered", has_objects=True),
     }
 )
 """All formats by the name that a config gives."""
