@@ -94,6 +94,16 @@ def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = No
 
 
 @app.command()
+def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = None) -> None:
+    """Measure where finished students look, against their teacher and annotated objects; nothing is trained."""
+    from dctkd.engine.overlap import measure_overlap
+    from dctkd.plan import read_plan
+
+    experiment = read_plan(plan_file)
+    measure_overlap(experiment, edges, RESULTS, device=device or experiment.config.device)
+
+
+@app.command()
 def cost(target: Path, plan_file: PlanOption) -> None:
     """Count GMACs and parameters of every network, and what each method adds in training."""
     from dctkd.engine.cost import measure_costs, published_census

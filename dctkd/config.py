@@ -221,7 +221,14 @@ class Experiment(Strict):
     )
     students_per_job: Literal["auto", "all"] | Annotated[int, Field(ge=1)] = "auto"
     keep_weights: Literal["all", "last", "none"] = Field(
-        "last", description="all: also those of the best epoch on the test set; teachers are always kept"
+        "last",
+        description="all: also those of the best epoch on the test set; none: where students look cannot be measured; "
+        "teachers are always kept",
+    )
+    map_sources: tuple[Literal["activation", "gradcam"], ...] = Field(
+        ("activation", "gradcam"),
+        min_length=1,
+        description="maps that show where a network looks: mean squares of the features, and Grad-CAM of the label",
     )
     checkpoint_every_s: float = Field(60.0, gt=0, description="seconds between two checkpoints, at least")
 

@@ -26,6 +26,7 @@ from dctkd.identity import (
     identify_method,
     identify_model,
 )
+from dctkd.metrics import OVERLAP_VERSION
 from dctkd.provenance import sha256_of
 
 TEACHER_SHARE_OF_STEP = 0.35
@@ -157,7 +158,8 @@ class Plan:
     @property
     def report_spec(self) -> str:
         """Hash of what the tables show: rows in order, their runs, titles."""
-        return sha256_of([self.config.title, [(run.path, run.spec) for run in (*self.teachers, *self.runs)]])
+        shown = [self.config.title, self.config.map_sources, OVERLAP_VERSION]
+        return sha256_of([*shown, [(run.path, run.spec) for run in (*self.teachers, *self.runs)]])
 
     def to_json(self) -> str:
         """Return the text of plan.json: what the jobs and the report read. Rows and datasets keep their order."""

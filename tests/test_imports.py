@@ -15,7 +15,7 @@ ALLOWED = {
     "provenance": {"", "engine.device"},
     "config": {"errors"},
     "identity": {"config", "errors", "provenance", "data", "methods"},
-    "plan": {"config", "errors", "identity", "provenance"},
+    "plan": {"config", "errors", "identity", "metrics", "provenance"},
     "store": {"errors", "plan", "provenance"},
     "status": {"plan", "store"},
     "workflow": {"config", "engine.device", "errors", "plan"},
@@ -25,7 +25,7 @@ ALLOWED = {
     "methods": {"errors", "functional", "models", "provenance"},
     "metrics": {"errors", "functional", "models", "weights", "methods"},
     "data": {"config", "errors", "provenance"},
-    "report": {"config", "errors", "metrics", "plan", "store", "provenance"},
+    "report": {"config", "data.cache", "errors", "metrics", "plan", "store", "provenance"},
     "engine": {
         "config", "data", "errors", "functional", "identity", "methods", "metrics", "models", "plan", "provenance",
         "store", "weights",

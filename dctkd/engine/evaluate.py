@@ -1,4 +1,4 @@
-"""One pass over the test set for a whole pack: accuracy of each student, overlap with the teacher."""
+"""One pass over the test set for a whole pack: accuracy and predictions of each student."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import torch
 
 from dctkd.engine.learner import Learner
 from dctkd.engine.stream import Stream
-from dctkd.engine.train import TeacherPass
 from dctkd.metrics import Result
 from dctkd.metrics.accuracy import Accuracy
-from dctkd.metrics.overlap import Overlap
 
 
 @dataclass(frozen=True)
@@ -25,39 +23,26 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(
-    learners: Sequence[Learner], stream: Stream, *, teacher: TeacherPass | None, num_classes: int
-) -> list[Evaluation]:
+def evaluate(learners: Sequence[Learner], stream: Stream, *, num_classes: int) -> list[Evaluation]:
     """Test learners on the whole test set, in one pass over the images.
 
     Args:
         learners: Their networks are put into eval mode.
         stream: Source of the test batches.
-        teacher: If given, the overlap of the activation maps with the teacher's is measured as well.
         num_classes: Classes of the dataset.
 
     Returns:
         One evaluation per learner, in order; each is the same whatever stands beside it.
     """
     accuracies = [Accuracy(num_classes) for _ in learners]
-    overlaps = [Overlap() for _ in learners] if teacher is not None else []
     for learner in learners:
         learner.model.eval()
     for batch in stream.test():
-        teacher_outputs = None if teacher is None else teacher(batch)
         for position, learner in enumerate(learners):
             with learner.shape.autocast():
                 outputs = learner.model(batch.images_BCHW)
             accuracies[position].update(outputs.logits_BK.float(), batch.target_B, batch.index_B)
-            if teacher_outputs is not None:
-                overlaps[position].update(outputs.stages, teacher_outputs.stages, batch.index_B)
-    evaluations = []
-    for position in range(len(learners)):
-        results = list(accuracies[position].result())
-        if overlaps:
-            results += overlaps[position].result()
-        evaluations.append(Evaluation(tuple(results), accuracies[position].predictions()))
-    return evaluations
+    return [Evaluation(tuple(accuracy.result()), accuracy.predictions()) for accuracy in accuracies]
 
 
 def top1_percent(evaluation: Evaluation) -> float:

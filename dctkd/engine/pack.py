@@ -134,9 +134,8 @@ class _Pack:
     def _after_epoch(self, group: Sequence[Learner]) -> None:
         every = self.job.identity.recipe.evaluate_every_epochs
         if every is not None and (group[0].epoch % every == 0 or not group[0].is_running):
-            for learner, evaluation in zip(
-                group, evaluate(group, self.stream, teacher=None, num_classes=len(self.cache.classes)), strict=True
-            ):
+            evaluations = evaluate(group, self.stream, num_classes=len(self.cache.classes))
+            for learner, evaluation in zip(group, evaluations, strict=True):
                 top1 = top1_percent(evaluation)
                 learner.record("test", "top1_percent", top1, "percent")
                 if top1 > learner.best.get("top1_percent", -1.0):
@@ -149,9 +148,7 @@ class _Pack:
     def _finish(self) -> None:
         done = [learner for learner in self.learners.values() if learner.failure is None]
         with self.speed.timing_evaluation():
-            evaluations = (
-                evaluate(done, self.stream, teacher=self.teacher, num_classes=len(self.cache.classes)) if done else []
-            )
+            evaluations = evaluate(done, self.stream, num_classes=len(self.cache.classes)) if done else []
         for learner, evaluation in zip(done, evaluations, strict=True):
             RunRecord(self.job, self._task_of(learner)).finish(learner, evaluation, self.cache, self.speed)
         for task, learner in self.learners.items():

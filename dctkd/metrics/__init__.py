@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+OVERLAP_VERSION = 1
+"""Raised in the commit that adds or changes a measure of where networks look: runs are measured anew, not trained."""
+
 
 @dataclass(frozen=True)
 class Result:

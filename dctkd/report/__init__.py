@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dctkd.plan import Plan
 
-TABLES = ("accuracy", "cost", "overlap")
-FIGURES = ("accuracy", "accuracy_vs_gmacs")
+TABLES = ("accuracy", "cost", "overlap", "attention")
+FIGURES = ("accuracy", "accuracy_vs_gmacs", "overlap_by_stage", "accuracy_vs_overlap", "spectra", "montage")
 TABLE_SUFFIXES = ("md", "csv", "tex")
 FIGURE_SUFFIXES = ("pdf", "png", "svg")
 
@@ -41,11 +41,13 @@ def build(experiment_dir: Path, store: Path, target: Path, *, partial: bool = Fa
     Raises:
         InputError: If a file is not whole or contradicts the plan, or, without `partial`, if runs are missing.
     """
+    from dctkd.report.attention_figures import attention_figures
     from dctkd.report.collect import gather, write_tidy  # here: pandas takes a second to import, seaborn another
-    from dctkd.report.figures import write_figures
+    from dctkd.report.figures import accuracy_figures, write_figures
     from dctkd.report.tables import write_tables
 
     collected = gather(experiment_dir, store, partial=partial)
     tidy = experiment_dir / "tidy.parquet"
     write_tidy(collected.frame, tidy)
-    return [tidy, *write_tables(collected, target), *write_figures(collected, target)]
+    drawings = {**accuracy_figures(collected), **attention_figures(collected, store)}
+    return [tidy, *write_tables(collected, target), *write_figures(drawings, target)]

@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from dctkd.errors import InputError
+from dctkd.metrics import OVERLAP_VERSION
 from dctkd.plan import Plan, Run, read_plan
 from dctkd.provenance import write_atomic
 from dctkd.report.edges import FoundRun, find_runs, rerun_command
@@ -100,13 +101,18 @@ def gather(experiment_dir: Path, store: Path | None, *, partial: bool = False) -
     digests = dict.fromkeys(one.metrics.digest for one in runs.found)
     timings = _read_from_store(store, digests, "timing.json")
     environments = _read_from_store(store, digests, "environment.json")
+    overlaps = _read_from_store(store, digests, f"eval/overlap-{OVERLAP_VERSION}/summary.json")
     cost_file = experiment_dir / "cost.json"
     notes = list(runs.notes)
     if not cost_file.is_file():
         logger.warning("%s: no such file; the tables have no cost", cost_file)
         notes.append(f"No cost.json: GMACs and parameters are not known; run `{rerun_command(plan)}`.")
     cost = _read_object(cost_file, f"run `{rerun_command(plan)}`") if cost_file.is_file() else {}
-    rows = [*_rows_of_runs(plan, runs.found, timings), *_rows_of_cost(plan, cost, cost_file)]
+    rows = [
+        *_rows_of_runs(plan, runs.found, timings),
+        *_rows_of_overlap(plan, runs.found, overlaps),
+        *_rows_of_cost(plan, cost, cost_file),
+    ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seed": "Int64", "value": "float64"})
     return Collected(plan, frame, runs.found, runs.missing, environments, timings, cost, tuple(notes))
 
@@ -140,6 +146,25 @@ def _rows_of_runs(plan: Plan, found: tuple[FoundRun, ...], timings: Mapping[str,
             known = {"experiment": plan.name, "dataset": run.dataset, "pair": pair, "method": run.method or TEACHER}
             for number in numbers:
                 yield {**known, "seed": run.seed, **number, "status": metrics.status, "digest": metrics.digest}
+
+
+def _rows_of_overlap(
+    plan: Plan, found: tuple[FoundRun, ...], overlaps: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Row]:
+    """Yield where students look, and once per pair and teacher seed where the teacher does."""
+    seen: set[tuple[str, str | None, int]] = set()
+    for one in found:
+        run, overlap = one.planned, overlaps.get(one.metrics.digest)
+        if run.student is None or overlap is None:
+            continue
+        known = {"experiment": plan.name, "dataset": run.dataset, "pair": run.pair, "status": one.metrics.status}
+        for number in overlap["results"]:
+            yield {**known, "method": run.method, "seed": run.seed, **number, "digest": one.metrics.digest}
+        teacher = (run.dataset, run.pair, plan.teacher_seed(run.seed))
+        if teacher not in seen:
+            seen.add(teacher)
+            for number in overlap["teacher_results"]:
+                yield {**known, "method": TEACHER, "seed": teacher[2], **number, "digest": one.metrics.digest}
 
 
 def _timing_rows(run: Run, timing: Mapping[str, Any]) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,16 +64,30 @@ class Look:
         return {"color": self.colour, "marker": self.marker, "mfc": face, "mec": self.colour, "ms": size, "ls": "none"}
 
 
-def write_figures(collected: Collected, target: Path) -> list[Path]:
-    """Draw every figure as .pdf, .png and .svg into a folder, each whole or not at all, and return the paths."""
+Drawing = Callable[[], Figure]
+"""Draws one figure, in the style that `write_figures` sets."""
+
+
+def accuracy_figures(collected: Collected) -> dict[str, Drawing]:
+    """Return what draws the figures about accuracy, by the name of their files."""
     values = Values(collected.frame)
+    return {
+        "accuracy": lambda: draw_accuracy(collected, values),
+        "accuracy_vs_gmacs": lambda: draw_accuracy_vs_gmacs(collected, values),
+    }
+
+
+def write_figures(drawings: Mapping[str, Drawing], target: Path) -> list[Path]:
+    """Draw figures as .pdf, .png and .svg into a folder, each whole or not at all, and return the paths.
+
+    Args:
+        drawings: What draws each figure, by the name of its files.
+        target: The folder.
+    """
     paths: list[Path] = []
     with _style():
-        figures = {
-            "accuracy": draw_accuracy(collected, values),
-            "accuracy_vs_gmacs": draw_accuracy_vs_gmacs(collected, values),
-        }
-        for name, figure in figures.items():
+        for name, draw in drawings.items():
+            figure = draw()
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # solved once, instead of once per format
             for suffix in FIGURE_SUFFIXES:

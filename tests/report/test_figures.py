@@ -11,7 +11,14 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 
 from dctkd.report.collect import gather
-from dctkd.report.figures import draw_accuracy, draw_accuracy_vs_gmacs, looks_of_methods, spread_bands, write_figures
+from dctkd.report.figures import (
+    accuracy_figures,
+    draw_accuracy,
+    draw_accuracy_vs_gmacs,
+    looks_of_methods,
+    spread_bands,
+    write_figures,
+)
 from dctkd.report.layout import TOP1, Group, Values
 
 
@@ -108,13 +115,13 @@ def test_one_seed_draws_points_without_bars(made_up):
 
 @pytest.mark.slow
 def test_drawing_again_in_another_process_gives_the_same_bytes(small, tmp_path):
-    write_figures(gather(small.folder, small.store), tmp_path / "here")
+    write_figures(accuracy_figures(gather(small.folder, small.store)), tmp_path / "here")
     code = f"""
         from pathlib import Path
         from dctkd.report.collect import gather
-        from dctkd.report.figures import write_figures
+        from dctkd.report.figures import accuracy_figures, write_figures
         collected = gather(Path({str(small.folder)!r}), Path({str(small.store)!r}))
-        write_figures(collected, Path({str(tmp_path / "there")!r}))
+        write_figures(accuracy_figures(collected), Path({str(tmp_path / "there")!r}))
     """
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "MPLBACKEND": "svg", "SOURCE_DATE_EPOCH": "1000000000"}
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from dctkd.engine.device import resolve_device
+from dctkd.metrics import OVERLAP_VERSION
 from dctkd.provenance import write_atomic
 from dctkd.report import report_files
 from dctkd.workflow import open_plan, plan_path
@@ -49,6 +50,11 @@ def spec_of_students(methods):
     return lambda wildcards: PLAN.spec_of_students(
         wildcards.dataset, pair.format(w=wildcards), methods, int(wildcards.seed)
     )
+
+
+def spec_of_overlap(wildcards):
+    students = spec_of_students(tuple(PLAN.config.methods))(wildcards)
+    return f"{students} {OVERLAP_VERSION} {' '.join(PLAN.config.map_sources)}"
 
 
 def threads_of(recipe):

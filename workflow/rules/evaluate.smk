@@ -1,3 +1,33 @@
+# One job per pair and seed: the teacher's maps are made once for all students.
+
+
+rule overlap:
+    input:
+        data=f"{DATASET}/data.json",
+        teacher=teacher_edge,
+        runs=expand(
+            f"{PAIR}/{{method}}/seed{{seed}}/metrics.json",
+            method=PLAN.config.methods,
+            allow_missing=True,
+        ),
+    output:
+        expand(
+            f"{PAIR}/{{method}}/seed{{seed}}/overlap.json",
+            method=PLAN.config.methods,
+            allow_missing=True,
+        ),
+    log:
+        f"{LOGS}/{{dataset}}/{{teacher}}__{{student}}/overlap-seed{{seed}}.log",
+    threads: threads_of(PLAN.config.student_recipe)
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        plan=PLAN_FILE,
+        spec=spec_of_overlap,
+    shell:
+        "exec dctkd overlap --plan {params.plan} {output} > {log} 2>&1"
+
+
 rule cost:
     input:
         expand(f"{DATASET}/data.json", dataset=PLAN.config.datasets),

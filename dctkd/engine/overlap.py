@@ -1,0 +1,91 @@
+"""The job that measures where finished students look: per image, against their teacher and against annotated objects.
+
+What has been measured already is only published. Imports no torch until something must be measured.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dctkd.errors import InputError
+from dctkd.metrics import OVERLAP_VERSION
+from dctkd.plan import Plan, Run
+from dctkd.store import RunFolder, Store, read_edge, write_json
+
+logger = logging.getLogger(__name__)
+
+EDGE = "overlap.json"
+FOLDER = f"eval/overlap-{OVERLAP_VERSION}"
+"""Folder of the measurements within a run's: another version of the metrics has a folder of its own."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A student's run whose overlap is asked for, and what its training left behind."""
+
+    run: Run
+    folder: RunFolder
+    status: str
+    edge: Path
+
+    @property
+    def target(self) -> Path:
+        """Folder of the measurements."""
+        return self.folder.path / FOLDER
+
+    @property
+    def reason_for_none(self) -> str | None:
+        """Why there is nothing to measure, or None."""
+        if self.status != "ok":
+            return f"the run's status is {self.status}"
+        if not (self.folder.path / "weights.safetensors").is_file():
+            return "its weights were not kept (keep_weights)"
+        return None
+
+    def summary(self, sources: Sequence[str]) -> dict[str, Any] | None:
+        """Return what was measured before, or None if it is not whole or lacks a map source."""
+        try:
+            content: dict[str, Any] = json.loads((self.target / "summary.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        fits = content.get("version") == OVERLAP_VERSION and set(sources) <= set(content.get("sources", ()))
+        return content if fits else None
+
+
+def measure_overlap(plan: Plan, edges: Sequence[Path], results: Path, *, device: str = "auto") -> None:
+    """Measure what is missing, in one pass over the test set, and publish every edge.
+
+    Args:
+        plan: The experiment.
+        edges: results/<experiment>/<dataset>/<pair>/<row>/seed<k>/overlap.json, of one dataset, pair and seed.
+        results: The results folder.
+        device: auto, cpu or cuda.
+
+    Raises:
+        InputError: If a path names no student's run, a run has not been trained, or they do not belong together.
+    """
+    wanted = [_wanted(plan, edge, results) for edge in edges]
+    sources = plan.config.map_sources
+    missing = [one for one in wanted if one.reason_for_none is None and one.summary(sources) is None]
+    if missing:
+        from dctkd.engine.attention import measure  # imports torch
+
+        measure(plan, missing, results, sources=sources, device=device)
+    for one in wanted:
+        reason = one.reason_for_none
+        content = {"version": OVERLAP_VERSION, "results": [], "reason": reason} if reason else one.summary(sources)
+        assert content is not None
+        write_json(one.edge, {**content, "digest": one.folder.digest, "spec": one.run.spec})
+
+
+def _wanted(plan: Plan, edge: Path, results: Path) -> Wanted:
+    run = plan.at(edge.relative_to(results).with_name("metrics.json").as_posix())
+    if edge.name != EDGE or run.student is None:
+        raise InputError(f"{edge}: expected {results}/<experiment>/<dataset>/<pair>/<row>/seed<k>/{EDGE}")
+    metrics = read_edge(edge.with_name("metrics.json"))
+    return Wanted(run, Store(results).folder(metrics["digest"]), metrics["status"], edge)
