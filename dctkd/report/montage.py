@@ -31,7 +31,7 @@ COLOURS = "cividis"
 PANEL, GAP, SCORE_LINE = 0.66, 0.06, 0.12
 """Side of a panel, space between panels, and height of the line with the score, in inches."""
 
-MARGIN, STAGE_WIDTH, BLOCK_GAP, TOP, BOTTOM = 0.12, 0.5, 0.36, 0.5, 0.9
+MARGIN, STAGE_WIDTH, BLOCK_GAP, TOP, BOTTOM = 0.12, 0.5, 0.36, 0.5, 1.02
 ROW = PANEL + SCORE_LINE + 0.02
 MAX_NAME = 48
 MAX_LINE = 11
@@ -213,11 +213,11 @@ def _draw_key(axes: Axes, montage: Montage, left: float, height: float) -> None:
     axes.imshow(mpl.colormaps[COLOURS](np.linspace(0, 1, 256)[np.newaxis])[:, :, :3], extent=extent, aspect="auto")
     for x, text in ((left, "0"), (left + 3 * PANEL, "1")):
         axes.text(x, y + 0.12, text, fontsize=6, ha="center", va="top")
-    words = "activation map (mean squares over channels), each scaled to [0, 1] by its own extremes; no unit"
-    axes.text(left + 3 * PANEL + 0.12, y + 0.05, words, fontsize=6.5, va="center")
+    axes.text(left + 3 * PANEL + 0.12, y + 0.05, "activation map (no unit)", fontsize=6.5, va="center")
     caption = (
         f"Picked from {len(montage.overlap)} test images by SSIM, mean over stages and over the {len(montage.maps)} "
         f"students of seed {montage.seed}: best, median, worst.\n"
+        "Maps: mean squares over channels, each scaled to [0, 1] by its own extremes.\n"
         "Number below a map: SSIM with the teacher's map (1: equal)."
     )
     axes.text(MARGIN, height - 0.12, caption, fontsize=7, va="bottom", linespacing=1.3)
