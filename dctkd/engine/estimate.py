@@ -35,14 +35,21 @@ def estimate(plan: Plan, results: Path) -> dict[str, Any]:
         census = {name: _survey(plan, name) for name in plan.config.datasets}
     costs = measure_costs(plan, census)
     pairs = [_pair(plan, run, census[run.dataset], costs) for run in _first_runs(plan)]
-    num_jobs = len(plan.packs) * len(plan.config.datasets) * len(plan.config.pairs) * len(plan.config.seeds)
+    num_groups = len(plan.config.datasets) * len(plan.config.pairs) * len(plan.config.seeds)
+    num_jobs = len(plan.packs) * num_groups
+    # Jobs that do not train: one packs each dataset, one measures each group, one counts costs, one reports.
+    num_others = len(plan.config.datasets) + num_groups + 2
     kept = plan.config.keep_weights != "none"
     bytes_of_weights = sum(4 * costs["models"][f"{run.dataset}/{run.student}"]["parameters"] for run in plan.runs)
     return {
         "experiment": plan.name,
         "runs": len(plan.runs),
         "teachers": len(plan.teachers),
-        "jobs": {"students": num_jobs, "teachers": len(plan.teachers), "all": num_jobs + len(plan.teachers) + 2},
+        "jobs": {
+            "students": num_jobs,
+            "teachers": len(plan.teachers),
+            "all": num_jobs + len(plan.teachers) + num_others,
+        },
         "packs": [list(pack.methods) for pack in plan.packs],
         "datasets": {name: vars(size) for name, size in census.items()},
         "models": costs["models"],
