@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 from dctkd.config import Experiment
@@ -50,6 +50,11 @@ class Run:
     def pair(self) -> str | None:
         """Name of the pair, or None for a teacher."""
         return f"{self.teacher}__{self.student}" if self.student else None
+
+    @property
+    def overlap_path(self) -> str:
+        """Where it is published, below the results folder, where this student looks."""
+        return str(PurePosixPath(self.path).with_name("overlap.json"))
 
     def names(self) -> dict[str, Any]:
         """The `run` block of the published edge."""

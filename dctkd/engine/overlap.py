@@ -12,16 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dctkd.errors import InputError
-from dctkd.metrics import OVERLAP_VERSION
+from dctkd.errors import InputError, did_you_mean
+from dctkd.metrics import OVERLAP_FOLDER, OVERLAP_VERSION
 from dctkd.plan import Plan, Run
 from dctkd.store import RunFolder, Store, read_edge, write_json
 
 logger = logging.getLogger(__name__)
-
-EDGE = "overlap.json"
-FOLDER = f"eval/overlap-{OVERLAP_VERSION}"
-"""Folder of the measurements within a run's: another version of the metrics has a folder of its own."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Wanted:
     @property
     def target(self) -> Path:
         """Folder of the measurements."""
-        return self.folder.path / FOLDER
+        return self.folder.path / OVERLAP_FOLDER
 
     @property
     def reason_for_none(self) -> str | None:
@@ -84,8 +80,10 @@ def measure_overlap(plan: Plan, edges: Sequence[Path], results: Path, *, device:
 
 
 def _wanted(plan: Plan, edge: Path, results: Path) -> Wanted:
-    run = plan.at(edge.relative_to(results).with_name("metrics.json").as_posix())
-    if edge.name != EDGE or run.student is None:
-        raise InputError(f"{edge}: expected {results}/<experiment>/<dataset>/<pair>/<row>/seed<k>/{EDGE}")
+    by_path = {run.overlap_path: run for run in plan.runs}
+    path = edge.relative_to(results).as_posix()
+    if path not in by_path:
+        raise InputError(f"{edge}: no student of experiment {plan.name} is measured there{did_you_mean(path, by_path)}")
+    run = by_path[path]
     metrics = read_edge(edge.with_name("metrics.json"))
     return Wanted(run, Store(results).folder(metrics["digest"]), metrics["status"], edge)

@@ -9,6 +9,8 @@ from typing import Any, Self
 
 OVERLAP_VERSION = 1
 """Raised in the commit that adds or changes a measure of where networks look: runs are measured anew, not trained."""
+OVERLAP_FOLDER = f"eval/overlap-{OVERLAP_VERSION}"
+"""Folder of these measures within a run's: each version has one of its own."""
 
 
 @dataclass(frozen=True)

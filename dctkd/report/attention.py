@@ -23,11 +23,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dctkd.errors import InputError
-from dctkd.metrics import OVERLAP_VERSION
+from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.report.collect import Collected
 from dctkd.report.layout import Group, Layout
 
-EVALUATION = f"eval/overlap-{OVERLAP_VERSION}"
 STUDENT_MAPS, TEACHER_MAPS = "student", "teacher"
 REMEDY = "delete it and run `snakemake` again"
 MAP_LEVELS = 255
@@ -132,7 +131,7 @@ class AttentionFiles:
         return frame.sort_values(["index", "stage"], ignore_index=True)
 
     def _path(self, digest: str, name: str) -> Path | None:
-        path = None if self._store is None else self._store / digest / EVALUATION / name
+        path = None if self._store is None else self._store / digest / OVERLAP_FOLDER / name
         return path if path is not None and path.is_file() else None
 
 

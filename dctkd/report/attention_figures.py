@@ -20,7 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from dctkd.report.attention import EVALUATION, AttentionFiles, Spectra, stage_number, students_of
+from dctkd.metrics import OVERLAP_FOLDER
+from dctkd.report.attention import AttentionFiles, Spectra, stage_number, students_of
 from dctkd.report.captions import seeds_text
 from dctkd.report.collect import Collected
 from dctkd.report.correlation import rank_correlation
@@ -182,7 +183,7 @@ def draw_spectra(collected: Collected, attention: AttentionFiles) -> Figure:
         if students and stages:
             break
     else:
-        return draw_sentence(title, f"No student has spectra on disk ({EVALUATION}/spectra.json).")
+        return draw_sentence(title, f"No student has spectra on disk ({OVERLAP_FOLDER}/spectra.json).")
     figure = _make_figure((1.6 + 2.25 * len(stages), 5.4))
     _set_title(figure, f"{title} ({group.dataset}, {group.pair}; mean over test images and {seeds_text(layout)})")
     looks = looks_of_methods(layout.methods)

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from dctkd.errors import InputError
-from dctkd.metrics import OVERLAP_VERSION
+from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.plan import Plan, Run, read_plan
 from dctkd.provenance import write_atomic
 from dctkd.report.edges import FoundRun, find_runs, rerun_command
@@ -101,7 +101,7 @@ def gather(experiment_dir: Path, store: Path | None, *, partial: bool = False) -
     digests = dict.fromkeys(one.metrics.digest for one in runs.found)
     timings = _read_from_store(store, digests, "timing.json")
     environments = _read_from_store(store, digests, "environment.json")
-    overlaps = _read_from_store(store, digests, f"eval/overlap-{OVERLAP_VERSION}/summary.json")
+    overlaps = _read_from_store(store, digests, f"{OVERLAP_FOLDER}/summary.json")
     cost_file = experiment_dir / "cost.json"
     notes = list(runs.notes)
     if not cost_file.is_file():

@@ -20,7 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dctkd.report.attention import EVALUATION, AttentionFiles, Maps, mean_overlap, pick_images, students_of
+from dctkd.metrics import OVERLAP_FOLDER
+from dctkd.report.attention import AttentionFiles, Maps, mean_overlap, pick_images, students_of
 from dctkd.report.collect import Collected
 from dctkd.report.figures import DARK
 from dctkd.report.layout import Group, Layout
@@ -35,7 +36,9 @@ MARGIN, STAGE_WIDTH, BLOCK_GAP, TOP, BOTTOM = 0.12, 0.5, 0.36, 0.5, 1.02
 ROW = PANEL + SCORE_LINE + 0.02
 MAX_NAME = 48
 MAX_LINE = 11
-WITHOUT_MAPS = f"No student of the first seed has activation maps on disk ({EVALUATION}/maps.npz, per_image.parquet)."
+WITHOUT_MAPS = (
+    f"No student of the first seed has activation maps on disk ({OVERLAP_FOLDER}/maps.npz, per_image.parquet)."
+)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,7 @@
 rule tables:
     input:
         runs=[f"results/{run.path}" for run in (*PLAN.teachers, *PLAN.runs)],
-        overlaps=[
-            f"results/{run.path}".replace("metrics.json", "overlap.json")
-            for run in PLAN.runs
-        ],
+        overlaps=[f"results/{run.overlap_path}" for run in PLAN.runs],
         cost=f"results/{PLAN.name}/cost.json",
     output:
         TABLES,
