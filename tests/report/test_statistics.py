@@ -1,12 +1,19 @@
-"""Means, intervals and paired differences against scipy.stats."""
+"""Means, intervals and paired differences against scipy and statsmodels, bootstrap intervals against resampling."""
 
 import math
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from scipy import stats
 
-from dctkd.report.statistics import paired_difference, summarise
+from dctkd.report.statistics import (
+    bootstrap_accuracy,
+    bootstrap_mean_class_accuracy,
+    paired_difference,
+    prediction_interval,
+    summarise,
+)
 
 TOP1 = [71.3, 70.2, 72.9, 71.0, 69.8]
 
@@ -80,3 +87,86 @@ def test_pairing_removes_the_noise_that_both_methods_share():
 
 def test_difference_without_a_common_seed_is_none():
     assert paired_difference({0: 1.0}, {1: 1.0}) is None
+
+
+def test_prediction_interval_is_statsmodels_interval_for_an_observation():
+    frame = sm.OLS(TOP1, np.ones(5)).fit().get_prediction([1.0]).summary_frame(alpha=0.05)
+    assert prediction_interval(TOP1) == pytest.approx((frame["obs_ci_lower"][0], frame["obs_ci_upper"][0]), rel=1e-9)
+
+
+def test_prediction_interval_by_hand():
+    # t(2) = 4.30265 at 97.5 %, sd = 1: half the width is 4.30265 * sqrt(4 / 3).
+    assert prediction_interval([70.0, 71.0, 72.0]) == pytest.approx((71 - 4.968274, 71 + 4.968274), abs=1e-5)
+
+
+def test_one_run_predicts_no_other():
+    assert prediction_interval([71.3]) is None
+
+
+def test_bootstrap_interval_is_the_limit_of_resampling_images():
+    is_right_N = np.arange(200) < 130
+    drawn = np.random.default_rng(3).choice(is_right_N, (20_000, 200)).mean(axis=1)
+    summary = bootstrap_accuracy(130, 200)
+    # One image is 0.5 percent: the percentiles of 20,000 draws lie within it.
+    expected = 100 * np.quantile(drawn, [0.025, 0.975])
+    assert (summary.ci_low, summary.ci_high) == pytest.approx(tuple(expected), abs=0.5001)
+
+
+def test_bootstrap_interval_is_near_the_normal_approximation_for_many_images():
+    summary = bootstrap_accuracy(600_000, 1_000_000)
+    half = 100 * 1.959964 * math.sqrt(0.6 * 0.4 / 1e6)
+    assert (summary.mean, summary.half_width) == (60.0, pytest.approx(half, rel=1e-3))
+
+
+def test_bootstrap_says_that_it_is_over_images_of_one_run():
+    summary = bootstrap_accuracy(6, 10)
+    assert (summary.sd, summary.n, summary.method) == (None, 1, "bootstrap over 10 test images, one run")
+
+
+@pytest.mark.parametrize(("num_right", "low", "high"), [(0, 0.0, 30.850), (10, 69.150, 100.0)])
+def test_all_right_or_all_wrong_has_an_exact_interval_and_says_so(num_right, low, high):
+    # Clopper and Pearson: 1 - 0.025^(1/10) = 0.30850.
+    summary = bootstrap_accuracy(num_right, 10)
+    assert (summary.ci_low, summary.ci_high) == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
+    assert "Clopper-Pearson" in summary.method
+
+
+@pytest.mark.parametrize(("num_right", "num_images"), [(-1, 10), (11, 10), (0, 0)])
+def test_impossible_counts_are_refused(num_right, num_images):
+    with pytest.raises(ValueError, match="num_right"):
+        bootstrap_accuracy(num_right, num_images)
+
+
+def test_mean_class_accuracy_is_the_mean_over_classes_with_images():
+    # (90 % + 50 %) / 2; over images it would be 98 of 110.
+    assert bootstrap_mean_class_accuracy([90, 0, 5], [100, 0, 10]).mean == pytest.approx(70.0)
+
+
+def test_mean_class_interval_is_near_the_normal_approximation():
+    right_K, images_K = np.array([900, 120, 300]), np.array([1000, 400, 500])
+    accuracy_K = right_K / images_K
+    half = 100 * 1.959964 * math.sqrt((accuracy_K * (1 - accuracy_K) / images_K).sum()) / 3
+    # 4,000 draws give the half width to some 2 percent.
+    assert bootstrap_mean_class_accuracy(right_K, images_K).half_width == pytest.approx(half, rel=0.06)
+
+
+def test_mean_class_interval_of_one_class_is_that_of_its_images():
+    one_class, images = bootstrap_mean_class_accuracy([600], [1000]), bootstrap_accuracy(600, 1000)
+    assert (one_class.ci_low, one_class.ci_high) == pytest.approx((images.ci_low, images.ci_high), abs=0.2)
+
+
+def test_images_are_drawn_within_classes():
+    # Drawn over all images, the sizes of the classes would vary and the interval would not have width 0.
+    assert bootstrap_mean_class_accuracy([10, 0], [10, 3]).half_width == 0
+
+
+def test_mean_class_interval_is_the_same_every_time():
+    assert bootstrap_mean_class_accuracy([8, 3], [10, 9]) == bootstrap_mean_class_accuracy([8, 3], [10, 9])
+
+
+@pytest.mark.parametrize(
+    ("right_K", "images_K"), [([1], [1, 2]), ([0], [0]), ([3], [2]), ([-1], [2]), ([], []), ([[1]], [[2]])]
+)
+def test_impossible_counts_by_class_are_refused(right_K, images_K):
+    with pytest.raises(ValueError, match="expected"):
+        bootstrap_mean_class_accuracy(right_K, images_K)
