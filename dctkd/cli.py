@@ -115,6 +115,16 @@ def cost(target: Path, plan_file: PlanOption) -> None:
 
 
 @app.command()
+def speed(target: Path, plan_file: PlanOption) -> None:
+    """Time every network on this machine, and estimate the experiment's hours from a few training steps."""
+    from dctkd.engine.speed import measure_speed
+    from dctkd.plan import read_plan
+    from dctkd.store import write_json
+
+    write_json(target, measure_speed(read_plan(plan_file), RESULTS))
+
+
+@app.command()
 def report(
     plan_file: PlanOption,
     to: Annotated[Path, typer.Option(help="folder of the tables and figures")],
@@ -125,6 +135,18 @@ def report(
 
     for path in build(plan_file.parent, RESULTS / "store", to, partial=partial):
         typer.echo(path)
+
+
+@app.command("compare")
+def compare_two(
+    a: Annotated[str, typer.Argument(help="a method, or a folder results/<experiment>")],
+    b: Annotated[str, typer.Argument(help="the same kind of thing")],
+    experiment: Annotated[str | None, typer.Option(help="where the two methods are; default: the only one")] = None,
+) -> None:
+    """Compare two methods, or two experiments, paired by seed: differences, intervals and tests."""
+    from dctkd.report import compare
+
+    typer.echo(compare(a, b, RESULTS, experiment))
 
 
 @methods_app.command("list")

@@ -161,9 +161,25 @@ class Plan:
         return sha256_of(sorted({sha256_of(part) for part in parts}))
 
     @property
+    def speed_spec(self) -> str:
+        """Hash of what determines the timings: networks, crops, batch sizes, threads, number of steps."""
+        timed = {"epochs", "batch_size", "threads", "precision"}
+        names = (self.config.student_recipe, self.config.teacher_recipe)
+        recipes = [self.config.recipes[name].model_dump(mode="json", include=timed) for name in names]
+        networks = {
+            sha256_of(
+                [run.dataset, run.identity["data"]["input"]["crop"], name, model["architecture"], model["options"]]
+            )
+            for run in self.runs
+            for name, model in ((run.student, run.identity["model"]), (run.teacher, run.identity["teacher_model"]))
+        }
+        sizes = [len(self.config.seeds), len(self.teachers), len(self.config.methods)]
+        return sha256_of([sorted(networks), recipes, sizes, self.config.device])
+
+    @property
     def report_spec(self) -> str:
         """Hash of what the tables show: rows in order, their runs, titles."""
-        shown = [self.config.title, self.config.map_sources, OVERLAP_VERSION]
+        shown = [self.config.title, self.config.map_sources, self.config.reported, OVERLAP_VERSION]
         return sha256_of([*shown, [(run.path, run.spec) for run in (*self.teachers, *self.runs)]])
 
     def to_json(self) -> str:

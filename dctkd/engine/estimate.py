@@ -22,23 +22,28 @@ from dctkd.plan import Plan, Run
 TIMED_STEPS = 3
 
 
-def estimate(plan: Plan, results: Path) -> dict[str, Any]:
+def estimate(plan: Plan, results: Path, *, costs: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the costs of an experiment as JSON values.
 
     MACs: forward of the teacher, and three forwards' worth for each training step of a student (forward, gradient to
         the inputs, gradient to the weights). Seconds: from a few timed steps on this machine, methods' own time left
         out.
+
+    Args:
+        plan: The experiment.
+        results: The results folder; datasets that are not packed yet are surveyed where they lie.
+        costs: What `measure_costs` returned for this plan; None: it is counted now.
     """
     try:
         census = published_census(plan, results)
     except InputError:
         census = {name: _survey(plan, name) for name in plan.config.datasets}
-    costs = measure_costs(plan, census)
+    costs = measure_costs(plan, census) if costs is None else costs
     pairs = [_pair(plan, run, census[run.dataset], costs) for run in _first_runs(plan)]
     num_groups = len(plan.config.datasets) * len(plan.config.pairs) * len(plan.config.seeds)
     num_jobs = len(plan.packs) * num_groups
-    # Jobs that do not train: one packs each dataset, one measures each group, one counts costs, one reports.
-    num_others = len(plan.config.datasets) + num_groups + 2
+    # Jobs that do not train: one packs each dataset, one measures each group; one each counts costs, times, reports.
+    num_others = len(plan.config.datasets) + num_groups + 3
     kept = plan.config.keep_weights != "none"
     bytes_of_weights = sum(4 * costs["models"][f"{run.dataset}/{run.student}"]["parameters"] for run in plan.runs)
     return {

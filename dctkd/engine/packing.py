@@ -50,6 +50,7 @@ def publish_data(
     summary: dict[str, Any] = {
         "fingerprint": cache.fingerprint,
         "cache": folder.as_posix(),
+        "classes": list(cache.classes),
         "num_classes": len(cache.classes),
         "num_train_images": cache.num_images("train"),
         "num_test_images": cache.num_images("test"),

@@ -19,6 +19,7 @@ from safetensors.torch import save as to_safetensors
 
 from dctkd.data.cache import PixelCache
 from dctkd.engine.checkpoint import delete_checkpoints
+from dctkd.engine.energy import POWERCAP, EnergyMeter
 from dctkd.engine.evaluate import Evaluation
 from dctkd.engine.job import Job, Task
 from dctkd.engine.learner import Learner
@@ -34,7 +35,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Speed:
-    """Clock of a job. Set-up is outside; the teacher's pass is timed apart from the learners' own steps."""
+    """Clock and energy meter of a job, set-up outside. The teacher's pass is timed apart from the learners' steps.
+
+    Attributes:
+        energy: Counts from the start of the clock on.
+    """
 
     job: Job
     num_learners: int
@@ -42,6 +47,9 @@ class Speed:
     last_teacher_pass_s: float = 0.0
     evaluation_s: float = 0.0
     started_s: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.energy = EnergyMeter(self.device, powercap=POWERCAP)
 
     def timed_teacher(self, teacher: TeacherPass) -> TeacherPass:
         """Return the teacher's pass with its seconds measured."""
@@ -72,7 +80,13 @@ class Speed:
 
         images/s counts the learner's own steps and one teacher pass per step: what the run would take alone, also
         when it shared the pass.
+
+        job_energy_joules is the energy of the whole device that the job computes on (all processor packages, or the
+        GPU), job_cpu_energy_joules that of the processor packages: of every student of the pack and of whatever else
+        ran there, since the job's last start, over the same time as wall_seconds. None where the hardware does not
+        tell.
         """
+        joules = self.energy.read()
         own_and_teacher_s = learner.own_steps_s + learner.teacher_passes_s
         return {
             "train_seconds": own_and_teacher_s,
@@ -81,6 +95,8 @@ class Speed:
             "train_images_per_second": learner.images_seen / own_and_teacher_s if own_and_teacher_s else None,
             "eval_seconds": self.evaluation_s,
             "wall_seconds": time.perf_counter() - self.started_s,
+            "job_energy_joules": joules[self.device.type],
+            "job_cpu_energy_joules": joules["cpu"],
             "peak_memory_bytes": self.peak_memory_bytes(),
             "students_in_pack": self.num_learners,
             "device": self.device.type,

@@ -40,3 +40,22 @@ rule cost:
         spec=PLAN.cost_spec,
     shell:
         "exec dctkd cost --plan {params.plan} {output} > {log} 2>&1"
+
+
+rule speed:
+    input:
+        data=expand(f"{DATASET}/data.json", dataset=PLAN.config.datasets),
+        cost=f"results/{PLAN.name}/cost.json",
+    output:
+        f"results/{PLAN.name}/speed.json",
+    log:
+        f"{LOGS}/speed.log",
+    # All cores: nothing else runs beside it, so the clock is not disturbed. It computes with the students' threads.
+    threads: workflow.cores or 1
+    resources:
+        gpu=GPUS_PER_JOB,
+    params:
+        plan=PLAN_FILE,
+        spec=PLAN.speed_spec,
+    shell:
+        "exec dctkd speed --plan {params.plan} {output} > {log} 2>&1"
