@@ -3,6 +3,7 @@
 #   snakemake --cores all                                                                   the demo
 #   snakemake --cores all --configfile config/miniplaces.yaml --config data_root=PATH       real photographs
 #   snakemake --cores all partial                                                           tables from what is finished
+#   snakemake --report report.html                                                          all tables and figures in one file
 
 from snakemake.utils import min_version
 
@@ -12,6 +13,9 @@ min_version("9.12")
 if "experiment" not in config:
 
     configfile: "config/demo.yaml"
+
+
+report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"

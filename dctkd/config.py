@@ -204,7 +204,13 @@ class Experiment(Strict):
     """A whole experiment file, resolved."""
 
     experiment: Name
+    variant: Name | None = Field(None, description="chosen set of changes of the file; part of the experiment's name")
     title: str = Field("", description="one line for table captions")
+    reported: tuple[Name, ...] = Field(
+        (),
+        description="published tables beside which the results are shown: paper_tables/reported/<name>.yaml; rows are "
+        "matched by the names of datasets, models and methods",
+    )
     data_root: Path | None = Field(None, description="folder that dataset roots are relative to")
     datasets: dict[Name, Dataset] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
@@ -326,7 +332,7 @@ def resolve(raw: Mapping[str, Any], *, where: str) -> Experiment:
     """
     merged = {**raw, "recipes": {**_built_in_recipes(), **_mapping(raw.get("recipes"), f"{where}: recipes")}}
     variants = _mapping(merged.pop("variants", None), f"{where}: variants")
-    variant = merged.pop("variant", None)
+    variant = merged.get("variant")
     if variant is not None:
         if variant not in variants:
             raise InputError(f"{where}: variant: unknown variant {variant!r}{did_you_mean(str(variant), variants)}")

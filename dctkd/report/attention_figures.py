@@ -26,10 +26,9 @@ from dctkd.report.captions import seeds_text
 from dctkd.report.collect import Collected
 from dctkd.report.correlation import rank_correlation
 from dctkd.report.figures import DARK, Drawing, Look, looks_of_methods
-from dctkd.report.layout import TOP1, Group, Layout, Measure, Values
+from dctkd.report.layout import BASELINE, TOP1, Group, Layout, Measure, Values
 from dctkd.report.montage import draw_montage, draw_sentence
 from dctkd.report.statistics import summarise
-from dctkd.report.tables import BASELINE
 
 MAX_GROUPS = 3
 """More combinations of dataset and pair than this are left to the tables."""

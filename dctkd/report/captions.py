@@ -33,14 +33,20 @@ def commits_text(collected: Collected) -> str:
     return "; ".join(_with_counts(counts))
 
 
-def common_notes(collected: Collected) -> tuple[str, ...]:
-    """Return the notes that stand under every table."""
-    plan, layout = collected.plan, Layout.of(collected.plan)
+def coverage_text(collected: Collected) -> str:
+    """Return the file of the experiment and how many of its runs are in the tables."""
+    plan = collected.plan
     num_found = sum(one.planned.student is not None for one in collected.found)
     num_teachers = len(collected.found) - num_found
-    title = f" ({plan.config.title})" if plan.config.title else ""
     runs = f"{num_found} of {len(plan.runs)} student runs, {num_teachers} of {len(plan.teachers)} teachers"
-    notes = [f"Experiment {plan.name}{title}, {plan.config_file}: {runs}; {seeds_text(layout)} per cell unless marked."]
+    return f"{plan.config_file}: {runs}; {seeds_text(Layout.of(plan))} per cell unless marked."
+
+
+def common_notes(collected: Collected) -> tuple[str, ...]:
+    """Return the notes that stand under every table."""
+    plan = collected.plan
+    title = f" ({plan.config.title})" if plan.config.title else ""
+    notes = [f"Experiment {plan.name}{title}, {coverage_text(collected)}"]
     if collected.missing:
         notes.append(f"Partial: {len(collected.missing)} runs are missing ({list_runs(list(collected.missing))}).")
     notes += _failed_notes(collected.found)
@@ -113,11 +119,12 @@ def _reason(one: FoundRun) -> str:
 
 
 def _hardware_text(collected: Collected) -> str:
-    counts = Counter(_hardware(collected.environments.get(one.metrics.digest, {})) for one in collected.found)
+    counts = Counter(hardware_text(collected.environments.get(one.metrics.digest, {})) for one in collected.found)
     return "; ".join(_with_counts(counts))
 
 
-def _hardware(environment: Mapping[str, Any]) -> str:
+def hardware_text(environment: Mapping[str, Any]) -> str:
+    """Return the processor, device and precision that a record with the key `platform` names."""
     platform: Mapping[str, Any] = environment.get("platform") or {}
     if not platform:
         return NOT_RECORDED

@@ -24,6 +24,7 @@ from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.plan import Plan, Run, read_plan
 from dctkd.provenance import write_atomic
 from dctkd.report.edges import FoundRun, find_runs, rerun_command
+from dctkd.report.evidence import Evidence
 from dctkd.report.layout import Layout
 
 logger = logging.getLogger(__name__)
@@ -44,13 +45,20 @@ COLUMNS = (
     "status",
     "digest",
 )
-TIMING_UNITS = {"train_seconds": "s", "train_images_per_second": "images/s", "peak_memory_bytes": "bytes"}
+TIMING_UNITS = {
+    "train_seconds": "s",
+    "train_images_per_second": "images/s",
+    "peak_memory_bytes": "bytes",
+    "job_energy_joules": "J",
+}
 MODEL_COSTS = {"gmacs": ("macs", 1e-9, "GMACs"), "parameters": ("parameters", 1, "1")}
 METHOD_COSTS = {
     "extra_gmacs": ("extra_macs", 1e-9, "GMACs"),
     "extra_parameters": ("extra_parameters", 1, "1"),
     "checkpoint_bytes": ("checkpoint_bytes", 1, "bytes"),
 }
+
+_RENEW = "run snakemake again, which makes it"
 
 Row = dict[str, Any]
 
@@ -67,6 +75,9 @@ class Collected:
         environments: environment.json by digest, as far as the store has it.
         timings: timing.json by digest, likewise.
         cost: cost.json; empty if there is none.
+        data: data.json by dataset, as far as they are published.
+        speed: speed.json; empty if there is none.
+        evidence: Reader of what else the runs left behind.
         notes: What a reader of the tables should know about the collection.
     """
 
@@ -77,6 +88,9 @@ class Collected:
     environments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     timings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    speed: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=lambda: Evidence(None))
     notes: tuple[str, ...] = ()
 
 
@@ -114,7 +128,21 @@ def gather(experiment_dir: Path, store: Path | None, *, partial: bool = False) -
         *_rows_of_cost(plan, cost, cost_file),
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seed": "Int64", "value": "float64"})
-    return Collected(plan, frame, runs.found, runs.missing, environments, timings, cost, tuple(notes))
+    published = {name: experiment_dir / name / "data.json" for name in plan.config.datasets}
+    speed_file = experiment_dir / "speed.json"
+    return Collected(
+        plan,
+        frame,
+        runs.found,
+        runs.missing,
+        environments,
+        timings,
+        cost=cost,
+        data={name: _read_object(path, _RENEW) for name, path in published.items() if path.is_file()},
+        speed=_read_object(speed_file, _RENEW) if speed_file.is_file() else {},
+        evidence=Evidence(store),
+        notes=tuple(notes),
+    )
 
 
 def write_tidy(frame: pd.DataFrame, path: Path) -> None:

@@ -52,9 +52,20 @@ class FoundRuns:
     notes: tuple[str, ...] = field(default=())
 
 
-def rerun_command(plan: Plan) -> str:
-    """Return the command that makes or renews an experiment's results."""
-    return f"snakemake --cores all --configfile {plan.config_file}"
+def rerun_command(plan: Plan, target: str = "") -> str:
+    """Return the command that makes or renews an experiment's results.
+
+    Args:
+        plan: The experiment.
+        target: File to make; empty: all tables. It stands first, because `--configfile` takes all words that follow.
+
+    Returns:
+        One line for a shell; `PATH` stands for the folder of the user's photographs.
+    """
+    settings = ["data_root=PATH"] if plan.config.data_root is not None else []
+    settings += [f"variant={plan.config.variant}"] if plan.config.variant else []
+    words = ["snakemake", target, "--cores all --configfile", plan.config_file]
+    return " ".join(filter(None, [*words, *(["--config", *settings] if settings else [])]))
 
 
 def find_runs(plan: Plan, results: Path, store: Path | None, *, partial: bool = False) -> FoundRuns:

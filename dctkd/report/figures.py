@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,9 +28,9 @@ from dctkd.provenance import write_atomic
 from dctkd.report import FIGURE_SUFFIXES
 from dctkd.report.captions import seeds_text
 from dctkd.report.collect import STUDENT, TEACHER, Collected
-from dctkd.report.layout import TOP1, Group, Layout, Values
+from dctkd.report.layout import SHORT_STATUS, TOP1, Group, Layout, Values
+from dctkd.report.pareto import draw_front, front_handle, pareto_front
 from dctkd.report.statistics import Summary, summarise
-from dctkd.report.tables import SHORT_STATUS
 
 DOTS_PER_INCH = 180
 # Without dates, and without the library's version, which would change the bytes but not the picture.
@@ -43,6 +43,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 DASHES = ("--", ":", "-.", (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)), (0, (1, 4)))
 KD_SUFFIX = "+kd"
 MAX_FACETS_PER_ROW = 3
+TITLE_OF_MEANS = "mean, 95 % interval"
 ROW_SPREAD = 0.8
 """Height of the band that the pairs of one method share, in rows."""
 
@@ -113,7 +114,7 @@ def draw_accuracy(collected: Collected, values: Values) -> Figure:
     num_rows = math.ceil(len(layout.datasets) / num_columns)
     height = max(1.8, len(layout.methods) * (0.13 + 0.09 * len(layout.pairs)))
     size = (2.6 + 2.9 * num_columns, 1.2 + 0.18 * len(layout.pairs) + num_rows * (height + 0.5))
-    figure, facets = _make_facets(num_rows, num_columns, size, share_y=True)
+    figure, facets = make_facets(num_rows, num_columns, size, share_y=True)
     figure.suptitle(f"{collected.plan.name}: accuracy after the last epoch ({seeds_text(layout)})", fontweight="bold")
     handles: dict[str, Line2D] = {}
     for dataset, axes in zip(layout.datasets, facets, strict=False):
@@ -123,7 +124,7 @@ def draw_accuracy(collected: Collected, values: Values) -> Figure:
             _draw_pair(axes, layout, values, Group(dataset, pair), look)
         handles |= _draw_teachers(axes, collected, values, dataset, looks)
         _finish_accuracy_facet(axes, layout, values, dataset)
-    _hide_unused(facets, len(layout.datasets))
+    hide_unused(facets, len(layout.datasets))
     pairs = {pair: Line2D([], [], label=pair, **look.keywords(5)) for pair, look in looks.items()}
     seeds = Line2D(
         [], [], color=DARK, marker="|", ls="none", ms=5, alpha=0.6, label="one seed (marker: mean, bar: 95 % interval)"
@@ -197,13 +198,14 @@ def _draw_teachers(
 def draw_accuracy_vs_gmacs(collected: Collected, values: Values) -> Figure:
     """Draw top-1 accuracy against GMACs of inference: a facet per dataset, students by method, teachers as stars.
 
-    All students of a pair cost the same; their points are spread sideways within a shaded band.
+    All students of a pair cost the same; their points are spread sideways within a shaded band. The Pareto front is
+    that of the costs, not of the places.
     """
     layout = Layout.of(collected.plan)
     looks = looks_of_methods(layout.methods)
     num_facets = len(layout.datasets)
     height = max(3.6 * num_facets, 1.0 + 0.165 * (len(looks) + 1))
-    figure, facets = _make_facets(num_facets, 1, (9.0, height + 0.4), share_y=False)
+    figure, facets = make_facets(num_facets, 1, (9.0, height + 0.4), share_y=False)
     figure.suptitle(
         f"{collected.plan.name}: accuracy after the last epoch against cost of inference ({seeds_text(layout)})",
         fontweight="bold",
@@ -215,7 +217,9 @@ def draw_accuracy_vs_gmacs(collected: Collected, values: Values) -> Figure:
     figure.align_ylabels(facets)
     handles = [Line2D([], [], label=method, **look.keywords(5)) for method, look in looks.items()]
     star = Line2D([], [], label="teacher", **Look(DARK, "*").keywords(9))
-    figure.legend(handles=[star, *handles], loc="outside right center", frameon=False, title="mean, 95 % interval")
+    figure.legend(
+        handles=[star, *handles, front_handle()], loc="outside right center", frameon=False, title=TITLE_OF_MEANS
+    )
     return figure
 
 
@@ -228,6 +232,8 @@ def _draw_cost_facet(axes: Axes, collected: Collected, values: Values, dataset: 
     students = {pair.name: _gmacs(values, dataset, pair.name, STUDENT) for pair in pairs}
     teachers = {pair.teacher: (_gmacs(values, dataset, pair.name, TEACHER), pair.name) for pair in pairs}
     bands = spread_bands(students, [gmacs for gmacs, _ in teachers.values() if gmacs])
+    corners: dict[str, tuple[float, float]] = {}  # where the points stand, and below what the networks cost
+    networks: dict[str, tuple[float, float]] = {}
     for name, (left, right) in bands.items():
         axes.axvspan(left, right, color="0.95", zorder=0, linewidth=0)
         group = Group(dataset, name)
@@ -240,14 +246,21 @@ def _draw_cost_facet(axes: Axes, collected: Collected, values: Values, dataset: 
                 axes.errorbar(
                     x, summary.mean, yerr=summary.half_width, elinewidth=0.8, capsize=1.2, zorder=3, **keywords
                 )
+                corners[f"{name} {method}"] = (float(x), summary.mean)
+                networks[f"{name} {method}"] = (students[name], summary.mean)
         _label(axes, math.sqrt(left * right), name.replace("__", " to\n"))
-    _draw_teacher_stars(axes, values, dataset, teachers)
+    stars = _draw_teacher_stars(axes, values, dataset, teachers)
     _format_gmacs_axis(
         axes, [*(edge for band in bands.values() for edge in band), *(g for g, _ in teachers.values() if g)]
     )
+    if front := pareto_front({**networks, **stars}):
+        draw_front(axes, [{**corners, **stars}[name] for name in front])
 
 
-def _draw_teacher_stars(axes: Axes, values: Values, dataset: str, teachers: Mapping[str, tuple[float, str]]) -> None:
+def _draw_teacher_stars(
+    axes: Axes, values: Values, dataset: str, teachers: Mapping[str, tuple[float, str]]
+) -> dict[str, tuple[float, float]]:
+    """Draw the teachers and return GMACs and mean accuracy by name."""
     stars: list[tuple[Summary, float, str]] = []
     for name, (gmacs, pair) in teachers.items():
         points = [point.value for point in values.of_seeds(Group(dataset, pair), TEACHER, TOP1).values()]
@@ -260,6 +273,7 @@ def _draw_teacher_stars(axes: Axes, values: Values, dataset: str, teachers: Mapp
         is_above = rank % 2 == 0  # names of neighbours stay apart
         place: dict[str, Any] = {"xytext": (0, 6 if is_above else -6), "textcoords": "offset points", "ha": "center"}
         axes.annotate(name, (gmacs, summary.mean), **place, va="bottom" if is_above else "top", fontsize=7, zorder=5)
+    return {f"teacher {name}": (gmacs, summary.mean) for summary, gmacs, name in stars}
 
 
 def spread_bands(students: Mapping[str, float], others: list[float]) -> dict[str, tuple[float, float]]:
@@ -340,15 +354,37 @@ def _colour(number: int) -> Any:
     return palette[number % len(palette)]
 
 
-def _make_facets(
+def make_facets(
     num_rows: int, num_columns: int, size: tuple[float, float], *, share_y: bool
 ) -> tuple[Figure, list[Axes]]:
+    """Return a figure of this size, in inches, and its axes row by row; no global state of pyplot is touched."""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(num_rows, num_columns, squeeze=False, sharey=share_y)
     return figure, list(grid.ravel())
 
 
-def _hide_unused(facets: list[Axes], num_used: int) -> None:
+def facets_of_groups(groups: Sequence[Group]) -> tuple[int, int]:
+    """Return rows and columns of facets, a row per dataset where that fits; facets in the order of the groups.
+
+    Example:
+        >>> facets_of_groups([Group(dataset, pair) for dataset in "ab" for pair in ("r50__r18", "r50__mobile")])
+        (2, 2)
+        >>> facets_of_groups([Group(dataset, "r50__r18") for dataset in "abcd"])
+        (2, 3)
+    """
+    num_pairs = len({group.pair for group in groups})
+    num_columns = num_pairs if 1 < num_pairs <= MAX_FACETS_PER_ROW else min(len(groups), MAX_FACETS_PER_ROW)
+    return math.ceil(len(groups) / num_columns), num_columns
+
+
+def left_out_text(groups: Sequence[Group], num_shown: int) -> str:
+    """Return what a title says where not all combinations of dataset and pair are shown; empty where they are."""
+    more = len(groups) > num_shown
+    return f"\nthe first {num_shown} of {len(groups)} combinations of dataset and pair" if more else ""
+
+
+def hide_unused(facets: list[Axes], num_used: int) -> None:
+    """Hide the axes that no facet needs."""
     for axes in facets[num_used:]:
         axes.set_visible(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -66,6 +67,12 @@ class Measure:
     split: str = "test"
 
 
+BASELINE = "baseline"
+"""Method that learns from the labels alone; every other one is compared with it."""
+
+SHORT_STATUS = {"diverged": "div.", "oom": "oom"}
+"""How tables and figures name what kept a run from a result."""
+
 TOP1 = Measure("top1_percent")
 MCA = Measure("mca_present_percent")
 
@@ -76,6 +83,11 @@ class Point:
 
     value: float
     digest: str
+
+
+def numbers_of(points: Mapping[int, Point]) -> dict[int, float]:
+    """Return the value of each seed."""
+    return {seed: point.value for seed, point in points.items()}
 
 
 class Values:

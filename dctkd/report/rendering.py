@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tabulate import tabulate
@@ -18,7 +18,7 @@ from tabulate import tabulate
 DASH = "\u2014"
 """Stands where there is no value; never zero."""
 
-CSV_COLUMNS = ("row", "column", "value", "ci_low", "ci_high", "n", "runs", "text", "experiment", "commits")
+CSV_COLUMNS = ("row", "column", "value", "ci_low", "ci_high", "n", "runs", "text", "bold", "experiment", "commits")
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -39,6 +39,8 @@ _LATEX = {
     "]": "{]}",
     "*": "{*}",
     "\u00b1": r"$\pm$",
+    "\u2020": r"\dag{}",
+    "\u2021": r"\ddag{}",
     DASH: "---",
 }
 # The last three would be read as arguments of the line break before a row name.
@@ -56,6 +58,7 @@ class Cell:
         ci_high: Upper end.
         n: Number of seeds behind the value; None for what does not depend on a seed.
         runs: Digests of the runs behind the value.
+        is_bold: Whether it stands out; the table's notes say what that means.
     """
 
     text: str = DASH
@@ -64,6 +67,7 @@ class Cell:
     ci_high: float | None = None
     n: int | None = None
     runs: tuple[str, ...] = ()
+    is_bold: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,11 @@ def to_markdown(tables: Sequence[Table]) -> str:
     for table in tables:
         headings = [escape_markdown(text) for text in (table.corner, *(column.label for column in table.columns))]
         body = [
-            [escape_markdown(text) for text in (row.name, *(cell.text for cell in row.cells))] for row in table.rows
+            [
+                escape_markdown(row.name),
+                *(_emphasised(escape_markdown(cell.text), "**{}**", cell) for cell in row.cells),
+            ]
+            for row in table.rows
         ]
         alignment = ("left", *("right" for _ in table.columns))
         parts.append(f"**{escape_markdown(table.title)}**\n")
@@ -176,9 +184,17 @@ def to_latex(tables: Sequence[Table], name: str) -> str:
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
             r"\toprule",
-            _latex_line(table.corner, *(column.label for column in table.columns)),
+            _latex_line(escape_latex(text) for text in (table.corner, *(column.label for column in table.columns))),
             r"\midrule",
-            *(_latex_line(row.name, *(cell.text for cell in row.cells)) for row in table.rows),
+            *(
+                _latex_line(
+                    [
+                        escape_latex(row.name),
+                        *(_emphasised(escape_latex(cell.text), r"\textbf{{{}}}", cell) for cell in row.cells),
+                    ]
+                )
+                for row in table.rows
+            ),
             r"\bottomrule",
             r"\end{tabular}}",
             *_latex_notes(table.notes),
@@ -197,13 +213,17 @@ def to_csv(tables: Sequence[Table]) -> str:
         for row in table.rows:
             for column, cell in zip(table.columns, row.cells, strict=True):
                 numbers = ("" if x is None else repr(x) for x in (cell.value, cell.ci_low, cell.ci_high, cell.n))
-                runs = " ".join(cell.runs)
-                writer.writerow((row.name, column.key, *numbers, runs, cell.text, table.experiment, table.commits))
+                shown = (" ".join(cell.runs), cell.text, "yes" if cell.is_bold else "")
+                writer.writerow((row.name, column.key, *numbers, *shown, table.experiment, table.commits))
     return buffer.getvalue()
 
 
-def _latex_line(*texts: str) -> str:
-    return " & ".join(escape_latex(text) for text in texts) + r" \\"
+def _emphasised(text: str, form: str, cell: Cell) -> str:
+    return form.format(text) if cell.is_bold else text
+
+
+def _latex_line(texts: Iterable[str]) -> str:
+    return " & ".join(texts) + r" \\"
 
 
 def _latex_notes(notes: Sequence[str]) -> list[str]:

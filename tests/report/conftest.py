@@ -15,13 +15,19 @@ from dctkd.plan import Plan, Run
 from dctkd.provenance import sha256_of
 from dctkd.store import RunFolder, Store, digest_of, write_json
 
+from .evidence_files import NUM_IMAGES, write_config, write_history, write_predictions
+
 EPOCHS = 12
 STAGES = ("stage1", "stage2", "stage3", "stage4", "mean")
 
 
 @dataclass
 class MadeUp:
-    """What the tree holds. `failures` maps (method, seed) to a status; `packed` to the number of students beside it."""
+    """What the tree holds.
+
+    `failures` maps (method, seed) to a status; `packed` is the number of students beside each; a row of `weights` is
+    `at` with that weight.
+    """
 
     root: Path
     experiment: str = "madeup"
@@ -32,9 +38,13 @@ class MadeUp:
     teacher_seed: int | str = 0
     failures: dict[tuple[str, int], str] = field(default_factory=dict)
     packed: int = 1
+    joules: float | None = None
     environment: Callable[[int], dict[str, Any]] | None = None
     unpublished: frozenset[tuple[str, int]] = frozenset()
     absent: frozenset[tuple[str, int]] = frozenset()
+    classes: Sequence[str] = ("attic", "bakery", "canal", "desert")
+    reported: Sequence[str] = ()
+    weights: dict[str, float] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -89,7 +99,8 @@ class MadeUp:
                 "datasets": {name: {"format": "synthscenes", "input": {"crop": 64}} for name in self.datasets},
                 "models": models,
                 "pairs": [{"teacher": teacher, "student": student} for teacher, student in self.pairs],
-                "methods": {method: {} for method in self.methods},
+                "methods": {method: self._row(method) for method in self.methods},
+                "reported": list(self.reported),
                 "recipes": {"short": recipe},
                 "student_recipe": "short",
                 "teacher_recipe": "short",
@@ -97,6 +108,9 @@ class MadeUp:
                 "teacher_seed": self.teacher_seed,
             }
         )
+
+    def _row(self, method: str) -> dict[str, Any]:
+        return {"method": "at", "weight": self.weights[method]} if method in self.weights else {}
 
     def write(self) -> MadeUp:
         plan = self.plan()
@@ -107,7 +121,28 @@ class MadeUp:
             for number, run in enumerate((*plan.teachers, *plan.runs)):
                 self._write_run(number, run)
         write_json(self.folder / "cost.json", self.cost())
+        write_json(self.folder / "speed.json", self.speed())
+        for number, dataset in enumerate(self.datasets):
+            write_json(self.folder / dataset / "data.json", self.data(number))
         return self
+
+    def data(self, number: int) -> dict[str, Any]:
+        sizes = {"num_classes": len(self.classes), "num_train_images": 3000, "num_test_images": NUM_IMAGES}
+        return {"fingerprint": f"f{number}" * 32, "cache": "cache/none", "classes": list(self.classes), **sizes}
+
+    def speed(self) -> dict[str, Any]:
+        """Latency in ms: the number of the network for 1 image, ten times that for 64."""
+        names = dict.fromkeys(name for pair in self.pairs for name in pair)
+        latency = {
+            f"{dataset}/{name}": {
+                size: {"median_seconds": i * scale, "p10_seconds": 0.9 * i * scale, "p90_seconds": 2 * i * scale}
+                for size, scale in (("1", 0.001), ("64", 0.01))
+            }
+            for dataset in self.datasets
+            for i, name in enumerate(names, start=1)
+        }
+        estimate = {"core_seconds": 7200.0, "macs": 10**12, "measured_on": {"cores": 1, "device": "cpu"}}
+        return {"latency": latency, "estimate": estimate, "platform": an_environment()["platform"]}
 
     def cost(self) -> dict[str, Any]:
         students = {student: (5 + 4 * i) * 10**8 for i, (_, student) in enumerate(self.pairs)}
@@ -143,13 +178,18 @@ class MadeUp:
         )
         write_json(folder.path / "timing.json", self.timing(run))
         write_json(folder.path / "environment.json", self.environment(number) if self.environment else an_environment())
+        if status == "ok":
+            top1 = next(row["value"] for row in results if row["metric"] == "top1_percent")
+            write_predictions(folder.path, top1, len(self.classes))
+            write_history(folder.path, top1, EPOCHS)
+        write_config(folder.path, run, "config/madeup.yaml")
         if key not in self.unpublished:
             Store(self.root / "results").publish(run, folder)
 
     def results(self, run: Run) -> list[dict[str, Any]]:
         draw = random.Random(f"{run.dataset} {run.teacher} {run.pair} {run.method} {run.seed}")
         gain = self.methods.index(run.method) / 4 if run.method else 8.0
-        top1 = 60 + 5 * self.datasets.index(run.dataset) + gain + draw.gauss(0, 0.6)
+        top1 = round(60 + 5 * self.datasets.index(run.dataset) + gain + draw.gauss(0, 0.6), 1)  # of 1000 images
         rows = [
             ("top1_percent", "last", "test", top1, "percent"),
             ("top1_percent", "best_on_test", "test", top1 + 5, "percent"),
@@ -166,6 +206,10 @@ class MadeUp:
     def timing(self, run: Run) -> dict[str, Any]:
         return {
             "train_seconds": 120.5 + run.seed,
+            "own_step_seconds": 100.0,
+            "teacher_pass_seconds": 20.0 if run.student else 0.0,
+            "wall_seconds": 180.0,
+            "job_energy_joules": self.joules,
             "train_images_per_second": 512.25 + run.seed,
             "eval_seconds": 2.0,
             "peak_memory_bytes": 2**29,

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from dctkd.report.collect import gather
 from dctkd.report.rendering import DASH
@@ -72,7 +73,7 @@ def test_difference_is_the_paired_t_interval(small):
 
 
 def test_number_can_be_followed_from_the_page_to_the_runs(small, tmp_path):
-    write_tables(gather(small.folder, small.store), tmp_path)
+    write_tables(make_tables(gather(small.folder, small.store)), tmp_path)
     rows = list(csv.DictReader((tmp_path / "accuracy.csv").read_text().splitlines()))
     row = next(r for r in rows if r["row"] == "kd" and r["column"].endswith("/top1_percent"))
     values = []
@@ -86,20 +87,22 @@ def test_number_can_be_followed_from_the_page_to_the_runs(small, tmp_path):
     assert rf"{np.mean(values):.2f} $\pm$" in (tmp_path / "accuracy.tex").read_text()
 
 
-@pytest.mark.parametrize("name", ["accuracy", "cost", "overlap"])
+@pytest.mark.parametrize("name", ["accuracy", "comparison", "cost", "overlap"])
 @pytest.mark.parametrize("tree", ["small", "wide"])
-def test_all_three_forms_show_the_same_numbers(request, tmp_path, tree, name):
+def test_all_three_forms_show_the_same_numbers_in_bold_or_not(request, tmp_path, tree, name):
     made = request.getfixturevalue(tree)
-    write_tables(gather(made.folder, made.store), tmp_path)
-    texts = [row["text"] for row in csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines())]
+    write_tables(make_tables(gather(made.folder, made.store)), tmp_path)
+    rows = list(csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines()))
+    texts = [f"**{row['text']}**" if row["bold"] else row["text"] for row in rows]
     markdown = [
         line
         for line in (tmp_path / f"{name}.md").read_text().splitlines()
         if line.startswith("|") and "---" not in line
     ]
-    on_page = [c.strip() for line in markdown for c in line.split("|")[2:-1]]
+    on_page = [c.strip().replace("&lt;", "<") for line in markdown for c in line.split("|")[2:-1]]
     latex = [line for line in (tmp_path / f"{name}.tex").read_text().splitlines() if line.endswith(r"\\")]
     in_print = [c.removesuffix(r" \\") for line in latex for c in line.split(" & ")[1:]]
+    in_print = [re.sub(r"\\textbf\{(.*)\}$", r"**\1**", c).replace(r"\textless{}", "<") for c in in_print]
     plain = [
         c.replace(r"$\pm$", "\u00b1").replace("$-$", "-").replace("---", DASH).replace(r"\_", "_") for c in in_print
     ]
@@ -142,11 +145,37 @@ def test_difference_uses_only_the_seeds_that_both_have(made_up):
     assert (found.n, found.ci_low, len(found.runs)) == (1, None, 2)
 
 
-def test_one_seed_gives_no_interval(made_up):
+def test_one_seed_gives_an_interval_over_test_images_and_says_so(made_up):
     tree = made_up(seeds=(0,))
+    found = cell(tables_of(tree)["accuracy"], "kd", "/top1_percent")
+    num_right = round(found.value * 10)
+    low, high = stats.binom.interval(0.95, 1000, num_right / 1000)
+    assert (found.ci_low, found.ci_high, found.n) == (pytest.approx(low / 10), pytest.approx(high / 10), 1)
+    assert re.fullmatch(r"\d+\.\d\d \u00b1 \d\.\d\d \(images\)", found.text)
+    assert not found.is_bold
+
+
+def test_one_seed_without_predictions_gives_no_interval(made_up):
+    tree = made_up(seeds=(0,))
+    (tree.run_folder("kd", 0).path / "predictions.parquet").unlink()
     found = cell(tables_of(tree)["accuracy"], "kd", "/top1_percent")
     assert (found.ci_low, found.n) == (None, 1)
     assert re.fullmatch(r"\d+\.\d\d", found.text)
+
+
+def test_bold_is_what_paired_tests_cannot_tell_from_the_best(made_up):
+    tree = made_up(methods=("baseline", "kd", "at"), seeds=tuple(range(30)))
+    found = {method: published(tree, method, "top1_percent") for method in ("baseline", "kd", "at")}
+    best = max(found, key=lambda method: np.mean(found[method]))
+    pairs = [("baseline", "kd"), ("baseline", "at"), ("kd", "at")]
+    p = {pair: stats.ttest_rel(found[pair[0]], found[pair[1]]).pvalue for pair in pairs}
+    corrected = dict(zip(p, multipletests(list(p.values()), method="holm")[1], strict=True))
+    expected = {
+        m for m in found if m == best or next(q for pair, q in corrected.items() if {m, best} == set(pair)) > 0.05
+    }
+    tables = tables_of(tree)["accuracy"]
+    assert {m for m in found if cell(tables, m, "/top1_percent").is_bold} == expected
+    assert expected < set(found)  # else nothing is tested
 
 
 def test_missing_runs_are_dashes_and_counted_never_zero(made_up):
@@ -265,3 +294,27 @@ def test_matched_teachers_are_said_to_be_so(made_up):
 def test_without_baseline_there_is_no_difference(made_up):
     tables = tables_of(made_up(methods=("kd", "at")))["accuracy"]
     assert not any("baseline" in column.key for table in tables for column in table.columns)
+
+
+def test_latency_of_networks_is_in_milliseconds_with_percentiles(small):
+    found = cell(tables_of(small)["cost"], "narrow (student)", "latency_64_ms")
+    assert found.text == "20"
+    assert (found.value, found.ci_low, found.ci_high) == pytest.approx((20, 18, 40))
+
+
+def test_whole_experiment_counts_shared_teacher_passes_and_jobs_once(made_up):
+    tables = tables_of(made_up(packed=4))["cost"]
+    assert cell(tables, "estimated: training steps", "job_hours").value == pytest.approx(2.0)
+    # 12 students of 100 s and a quarter of 20 s; one teacher of 100 s
+    assert cell(tables, "took: training steps", "job_hours").value == pytest.approx((12 * 105 + 100) / 3600)
+    assert cell(tables, "took: jobs, with loading and testing", "job_hours").value == pytest.approx(
+        (12 * 180 / 4 + 180) / 3600
+    )
+
+
+def test_energy_is_shown_where_the_hardware_tells_it_and_else_a_dash(made_up, small):
+    whole = "took: jobs, with loading and testing"
+    tables = tables_of(made_up(joules=5000.0))["cost"]
+    assert cell(tables, "kd", "job_energy_kilojoules").value == pytest.approx(5.0)
+    assert cell(tables, whole, "energy_kilojoules").text == "65"
+    assert cell(tables_of(small)["cost"], whole, "energy_kilojoules").text == DASH

@@ -18,7 +18,7 @@ def test_the_demo_is_one_data_job_one_teacher_packs_costs_and_tables(workplace):
     raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
     done = workplace.snakemake("--dry-run", config=str(CONFIGS / "demo.yaml"))
     assert done.status == 0, done.text
-    assert [done.count_of(rule) for rule in ("data", "teacher", "cost", "tables", "all")] == [1, 1, 1, 1, 1]
+    assert [done.count_of(rule) for rule in ("data", "teacher", "cost", "speed", "tables", "all")] == [1] * 6
     packs = [int(number) for number in re.findall(r"^students_pack\d+ +(\d+)$", done.text, flags=re.MULTILINE)]
     assert set(packs) == {len(raw["seeds"])}
 

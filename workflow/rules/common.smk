@@ -7,6 +7,8 @@ from dctkd.engine.device import resolve_device
 from dctkd.metrics import OVERLAP_VERSION
 from dctkd.provenance import write_atomic
 from dctkd.report import report_files
+from dctkd.report.published import published_files
+from dctkd.report.subjects import subject_of
 from dctkd.workflow import open_plan, plan_path
 
 PLAN = open_plan(
@@ -19,6 +21,7 @@ PLAN = open_plan(
 PLAN_FILE = str(plan_path(PLAN.name))
 TARGET = f"paper_tables/{PLAN.name}"
 TABLES = [f"{TARGET}/{name}" for name in report_files(PLAN)]
+REPORTED = published_files(PLAN)
 LOGS = f"results/{PLAN.name}/logs"
 DATASET = f"results/{PLAN.name}/{{dataset}}"
 PAIR = f"{DATASET}/{{teacher}}__{{student}}"
@@ -63,3 +66,19 @@ def threads_of(recipe):
 
 def teacher_edge(wildcards):
     return f"{DATASET}/teachers/{{teacher}}/seed{PLAN.teacher_seed(int(wildcards.seed))}/teacher.json"
+
+
+# Captions are relative to the file that calls this.
+def in_report(name):
+    path = f"{TARGET}/{name}"
+    categories = {"png": "Figures", "csv": "Tables", "html": "Page"}
+    captions = {"png": "figure", "csv": "table", "html": "page"}
+    suffix = name.rpartition(".")[2]
+    if suffix not in categories:
+        return path
+    return report(
+        path,
+        caption=f"../report/{captions[suffix]}.rst",
+        category=categories[suffix],
+        labels={"file": name, "shows": subject_of(name)},
+    )

@@ -3,8 +3,10 @@ rule tables:
         runs=[f"results/{run.path}" for run in (*PLAN.teachers, *PLAN.runs)],
         overlaps=[f"results/{run.overlap_path}" for run in PLAN.runs],
         cost=f"results/{PLAN.name}/cost.json",
+        speed=f"results/{PLAN.name}/speed.json",
+        reported=REPORTED,
     output:
-        TABLES,
+        [in_report(name) for name in report_files(PLAN)],
     log:
         f"{LOGS}/tables.log",
     params:

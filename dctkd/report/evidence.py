@@ -1,0 +1,113 @@
+"""What a finished run left in the store beside its metrics: predictions, history and config, read when asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dctkd.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REMEDY = "delete the run's folder and run snakemake again"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one network said of each test image, in the official order; arrays of shape (N,).
+
+    Attributes:
+        index_N: Position of the image in the official list of the split.
+        target_N: Label, in [0, K).
+        prediction_N: Predicted class; -1 where the logits held a NaN.
+    """
+
+    index_N: NDArray[np.int32]
+    target_N: NDArray[np.int32]
+    prediction_N: NDArray[np.int32]
+
+    @property
+    def is_right(self) -> NDArray[np.bool_]:
+        """Whether each image was classified correctly, shape (N,)."""
+        return np.equal(self.prediction_N, self.target_N)
+
+    def is_about_the_images_of(self, other: Predictions) -> bool:
+        """Tell whether both are about the same images with the same labels, so that they can be compared one by one."""
+        return np.array_equal(self.index_N, other.index_N) and np.array_equal(self.target_N, other.target_N)
+
+    def right_and_images(self, num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return, per class, the number of images classified correctly and the number of images; shape (K,) each."""
+        right_K = np.bincount(self.target_N[self.is_right], minlength=num_classes)
+        return right_K, np.bincount(self.target_N, minlength=num_classes)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Reader of the files of finished runs; each predictions file is read once, for a missing file it returns None.
+
+    Attributes:
+        store: `results/store`; None: there is nothing to read.
+    """
+
+    store: Path | None
+    _predictions: dict[str, Predictions | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def predictions(self, digest: str) -> Predictions | None:
+        """Return a run's predictions on the test set.
+
+        Raises:
+            InputError: If the file is not whole.
+        """
+        if digest not in self._predictions:
+            self._predictions[digest] = self._read(digest, "predictions.parquet", _read_predictions)
+        return self._predictions[digest]
+
+    def history(self, digest: str) -> pd.DataFrame | None:
+        """Return what was logged during training: columns step, epoch, split, name, value, unit.
+
+        Raises:
+            InputError: If the file is not whole.
+        """
+        history: pd.DataFrame | None = self._read(digest, "history.jsonl", _read_history)
+        return history
+
+    def config_text(self, digest: str) -> str | None:
+        """Return the text of the run's config.yaml.
+
+        Raises:
+            InputError: If the file is not text.
+        """
+        text: str | None = self._read(digest, "config.yaml", Path.read_text)
+        return text
+
+    def _read(self, digest: str, name: str, read: Callable[[Path], Any]) -> Any:
+        path = None if self.store is None else self.store / digest / name
+        if path is None or not path.is_file():
+            return None
+        try:
+            return read(path)
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's and json's errors are ValueErrors
+            raise InputError(f"{path}: not whole ({error}); {REMEDY}") from error
+
+
+def _read_predictions(path: Path) -> Predictions:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["index", "target", "prediction"])
+    columns = (table[name].to_numpy() for name in ("index", "target", "prediction"))
+    return Predictions(*columns)
+
+
+def _read_history(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    lines = path.read_text().splitlines()
+    columns = ["step", "epoch", "split", "name", "value", "unit"]
+    return pd.DataFrame([json.loads(line) for line in lines], columns=columns)
