@@ -37,7 +37,7 @@ def table_names(plan: Plan) -> tuple[str, ...]:
 
 def figure_names(plan: Plan) -> tuple[str, ...]:
     """Return the names of an experiment's figures: some need several datasets or pairs, or rows that vary a weight."""
-    from dctkd.report.ranking import MIN_BLOCKS, MIN_METHODS
+    from dctkd.report.statistics import MIN_BLOCKS, MIN_METHODS
     from dctkd.report.sweeps import sweeps
 
     num_blocks = len(plan.config.datasets) * len(plan.config.pairs)
@@ -85,7 +85,7 @@ def compare(a: str, b: str, results: str | Path = "results", experiment: str | N
         InputError: If there is no such method or experiment, or nothing to compare.
     """
     from dctkd.report.compare import compare_experiments, compare_methods, find_experiment
-    from dctkd.report.rendering import to_markdown
+    from dctkd.report.tables.rendering import to_markdown
 
     folders = [Path(name) for name in (a, b) if (Path(name) / "plan.json").is_file()]
     if len(folders) == 2:
@@ -111,8 +111,7 @@ def build(experiment_dir: Path, store: Path, target: Path, *, partial: bool = Fa
         InputError: If a file is not whole or contradicts the plan, or, without `partial`, if runs are missing.
     """
     from dctkd.report.collect import gather, write_tidy  # here: pandas takes a second to import, seaborn another
-    from dctkd.report.drawings import make_drawings
-    from dctkd.report.figures import write_figures
+    from dctkd.report.figures import make_drawings, write_figures
     from dctkd.report.page import write_page
     from dctkd.report.tables import make_tables, write_tables
 

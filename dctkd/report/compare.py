@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dctkd.errors import InputError, did_you_mean
-from dctkd.report.arrangement import points_cell, summary_cell
 from dctkd.report.collect import Collected, gather
-from dctkd.report.comparison import p_text
 from dctkd.report.layout import TOP1, Group, Layout, Point, Values, numbers_of
-from dctkd.report.pairwise import PairedTest, compare, holm, mcnemar
-from dctkd.report.ranking import MIN_BLOCKS, signed_rank
-from dctkd.report.rendering import Cell, Column, Table, TableRow
-from dctkd.report.statistics import summarise
+from dctkd.report.statistics import MIN_BLOCKS, PairedTest, compare, holm, mcnemar, signed_rank, summarise
+from dctkd.report.tables.arrangement import points_cell, summary_cell
+from dctkd.report.tables.comparison import p_text
+from dctkd.report.tables.rendering import Cell, Column, Table, TableRow
 
 COLUMNS = (
     Column("a", "A (%)"),

@@ -10,7 +10,7 @@ from scipy import stats
 from dctkd.errors import InputError
 from dctkd.report.attention import AttentionFiles, mean_overlap, pick_images, stage_number, students_of
 from dctkd.report.collect import gather
-from dctkd.report.correlation import rank_correlation
+from dctkd.report.figures.correlation import rank_correlation
 from dctkd.report.layout import Group
 
 from .attention_files import folder_of, write_maps, write_per_image, write_spectra

@@ -5,10 +5,10 @@ import pytest
 
 from dctkd.errors import InputError
 from dctkd.report import load
-from dctkd.report.charts import make_charts
-from dctkd.report.classes import count_confusions, describe_classes
 from dctkd.report.collect import gather
 from dctkd.report.evidence import Evidence, Predictions
+from dctkd.report.page.charts import make_charts
+from dctkd.report.page.classes import count_confusions, describe_classes
 from dctkd.report.runs import describe_runs
 
 
