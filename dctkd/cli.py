@@ -253,6 +253,7 @@ def _progress_of_packing() -> Any:
 def main() -> NoReturn:
     """Run the command line; every expected error is one line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells of every glyph that a PDF figure embeds
     try:
         app(standalone_mode=False)
     except InputError as error:

@@ -19,6 +19,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*(_[A-Za-z0-9.+-
 """A name that stands in paths and tables; no double underscore, which parts teacher and student."""
 
 
+KD_SUFFIX = "+kd"
+"""End of the name of a row that adds the logit term to a method's own."""
+
+
 class Strict(BaseModel):
     """Frozen model that refuses unknown keys and suggests the nearest known one."""
 

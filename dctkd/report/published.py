@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from dctkd.config import MethodRow, Name, Strict, explain, read_yaml
+from dctkd.config import KD_SUFFIX, MethodRow, Name, Strict, explain, read_yaml
 from dctkd.errors import InputError, did_you_mean
 from dctkd.plan import Plan
 
@@ -25,7 +25,6 @@ COLUMNS = ("source", "table", "dataset", "teacher", "student", "method", "metric
 NO_TEACHER = "none"
 """Published teacher of a row that belongs to every pair with its student, such as a baseline."""
 
-KD_SUFFIX = "+kd"
 INCONSISTENT = "INCONSISTENT"
 """Word in the note of a number that contradicts another of the same source."""
 

@@ -31,6 +31,7 @@ class MadeUp:
 
     root: Path
     experiment: str = "madeup"
+    title: str = "numbers that nobody measured"
     datasets: Sequence[str] = ("scenes",)
     pairs: Sequence[tuple[str, str]] = (("wide", "narrow"),)
     methods: Sequence[str] = ("baseline", "kd", "at", "at+kd")
@@ -95,7 +96,7 @@ class MadeUp:
         return Experiment.model_validate(
             {
                 "experiment": self.experiment,
-                "title": "numbers that nobody measured",
+                "title": self.title,
                 "datasets": {name: {"format": "synthscenes", "input": {"crop": 64}} for name in self.datasets},
                 "models": models,
                 "pairs": [{"teacher": teacher, "student": student} for teacher, student in self.pairs],

@@ -3,11 +3,14 @@
 import json
 import os
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dctkd.errors import InputError
 from dctkd.report.collect import collect, gather
+from dctkd.report.edges import rerun_command
 from dctkd.store import RunFolder
 
 
@@ -152,3 +155,13 @@ def test_partial_report_shows_the_newest_of_two_finished_folders_and_says_so(mad
     digests = {one.metrics.digest for one in collected.found if (one.planned.method, one.planned.seed) == ("kd", 1)}
     assert digests == {newer.digest}
     assert any("more than one finished folder" in note for note in collected.notes)
+
+
+def test_command_names_the_target_first_and_the_settings_last_without_the_users_folders(small):
+    plan = small.plan()
+    config = plan.config.model_copy(update={"variant": "cpu", "data_root": Path("/home/somebody/photographs")})
+    command = rerun_command(replace(plan, config=config), "results/x/metrics.json")
+    assert command == (
+        "snakemake results/x/metrics.json --cores all --configfile config/madeup.yaml "
+        "--config data_root=PATH variant=cpu"
+    )

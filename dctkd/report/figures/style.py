@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from dctkd.config import KD_SUFFIX
 from dctkd.provenance import write_atomic
 from dctkd.report import FIGURE_SUFFIXES
 from dctkd.report.layout import Group
@@ -33,7 +34,6 @@ METADATA: Mapping[str, dict[str, Any]] = {
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 DASHES = ("--", ":", "-.", (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)), (0, (1, 4)))
-KD_SUFFIX = "+kd"
 MAX_FACETS_PER_ROW = 3
 TITLE_OF_MEANS = "mean, 95 % interval"
 
