@@ -4,8 +4,6 @@ import csv
 import html
 import io
 import re
-import shutil
-import subprocess
 
 import pytest
 
@@ -21,6 +19,8 @@ from dctkd.report.tables.rendering import (
     to_latex,
     to_markdown,
 )
+
+from .latex import compile_latex, needs_latex
 
 AWKWARD = r"a_b __c__ 50% R&D #1 $x$ x^2 ~y \z {w} <i> [k] *s* `q` a|b"
 NUMBERS = {
@@ -123,21 +123,8 @@ def test_row_of_another_length_than_the_columns_is_refused():
         Table("t", (Column("a", "a"),), (TableRow("r", ()),))
 
 
-def _has_latex() -> bool:
-    return (
-        shutil.which("kpsewhich") is not None
-        and not subprocess.run(
-            ["kpsewhich", "booktabs.sty", "graphicx.sty", "article.cls"], capture_output=True, check=False
-        ).returncode
-    )
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not _has_latex(), reason="LaTeX with booktabs and graphicx is not installed")
+@needs_latex
 def test_latex_compiles_with_the_packages_it_names(table, tmp_path):
     (tmp_path / "table.tex").write_text(to_latex([table, table], "demo_x-accuracy"), encoding="utf-8")
-    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table.tex}\end{document}"
-    (tmp_path / "main.tex").write_text(document)
-    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
+    compile_latex(tmp_path / "table.tex")

@@ -1,6 +1,7 @@
 """The tables say what the runs measured: values checked against pandas and scipy on the published files."""
 
 import csv
+import html
 import json
 import re
 
@@ -13,7 +14,9 @@ from dctkd.report.collect import gather
 from dctkd.report.tables import make_tables, write_tables
 from dctkd.report.tables.rendering import DASH
 from dctkd.store import write_json
-from tests.report.conftest import an_environment
+from tests.report.conftest import MadeUp, an_environment
+from tests.report.tables.latex import compile_latex, needs_latex
+from tests.report.test_report import EVERYTHING
 
 
 def tables_of(tree, *, partial=False):
@@ -86,31 +89,51 @@ def test_number_can_be_followed_from_the_page_to_the_runs(small, tmp_path):
     assert rf"{np.mean(values):.2f} $\pm$" in (tmp_path / "accuracy.tex").read_text()
 
 
-@pytest.mark.parametrize("name", ["accuracy", "comparison", "cost", "overlap"])
-@pytest.mark.parametrize("tree", ["small", "wide"])
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """Return a complete tree that no test changes, with every kind of table."""
+    return MadeUp(tmp_path_factory.mktemp("full"), **EVERYTHING).write()
+
+
+def cells_of_markdown(text):
+    lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|:")]
+    cells = [cell.strip() for line in lines for cell in re.split(r"(?<!\\)\|", line)[2:-1]]
+    return [html.unescape(re.sub(r"\\([^\w\s])", r"\1", cell)) for cell in cells]
+
+
+def cells_of_latex(text):
+    lines = [line.removesuffix(r" \\") for line in text.splitlines() if line.endswith(r" \\")]
+    cells = [cell for line in lines for cell in re.split(r" (?<!\\)& ", line)[1:]]
+    words = {r"$\pm$": "\u00b1", "$-$": "-", "---": DASH, r"\_": "_", r"\%": "%", "{[}": "[", "{]}": "]"}
+    words |= {r"\textless{}": "<", r"\dag{}": "\u2020", r"\ddag{}": "\u2021"}
+    for printed, plain in words.items():
+        cells = [cell.replace(printed, plain) for cell in cells]
+    return [re.sub(r"^\\textbf\{(.*)\}$", r"**\1**", cell) for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("tree", "name"),
+    [(tree, name) for tree in ("small", "wide", "full") for name in ("accuracy", "comparison", "cost", "overlap")]
+    + [("full", "p1_ade20k"), ("full", "p1_alpha")],
+)
 def test_all_three_forms_show_the_same_numbers_in_bold_or_not(request, tmp_path, tree, name):
     made = request.getfixturevalue(tree)
     write_tables(make_tables(gather(made.folder, made.store)), tmp_path)
     rows = list(csv.DictReader((tmp_path / f"{name}.csv").read_text().splitlines()))
     texts = [f"**{row['text']}**" if row["bold"] else row["text"] for row in rows]
-    markdown = [
-        line
-        for line in (tmp_path / f"{name}.md").read_text().splitlines()
-        if line.startswith("|") and "---" not in line
-    ]
-    on_page = [c.strip().replace("&lt;", "<") for line in markdown for c in line.split("|")[2:-1]]
-    latex = [line for line in (tmp_path / f"{name}.tex").read_text().splitlines() if line.endswith(r"\\")]
-    in_print = [c.removesuffix(r" \\") for line in latex for c in line.split(" & ")[1:]]
-    in_print = [re.sub(r"\\textbf\{(.*)\}$", r"**\1**", c).replace(r"\textless{}", "<") for c in in_print]
-    plain = [
-        c.replace(r"$\pm$", "\u00b1").replace("$-$", "-").replace("---", DASH).replace(r"\_", "_") for c in in_print
-    ]
     numbers = {text for text in texts if re.search(r"\d", text)}
-    assert numbers
-    assert numbers <= set(on_page)
-    assert (
-        [c for c in on_page if c in numbers] == [c for c in plain if c in numbers] == [t for t in texts if t in numbers]
-    )
+    in_csv = [text for text in texts if text in numbers]
+    assert in_csv
+    assert [c for c in cells_of_markdown((tmp_path / f"{name}.md").read_text()) if c in numbers] == in_csv
+    assert [c for c in cells_of_latex((tmp_path / f"{name}.tex").read_text()) if c in numbers] == in_csv
+
+
+@pytest.mark.slow
+@needs_latex
+def test_every_table_compiles_with_pdflatex(full, tmp_path):
+    for path in write_tables(make_tables(gather(full.folder, full.store)), tmp_path):
+        if path.suffix == ".tex":
+            compile_latex(path)
 
 
 def test_rows_are_the_teacher_and_the_methods_in_the_order_of_the_config(made_up):
