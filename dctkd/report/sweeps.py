@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from dctkd.config import KD_SUFFIX
 from dctkd.plan import Plan
-from dctkd.report.published import KD_SUFFIX, weight_of
+from dctkd.report.published import weight_of
 
 MIN_WEIGHTS = 3
 """Fewer weights than this are a comparison, not a sweep."""

@@ -15,10 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from dctkd.config import KD_SUFFIX
 from dctkd.report.captions import seeds_text
 from dctkd.report.collect import TEACHER, Collected
 from dctkd.report.figures.montage import draw_sentence
-from dctkd.report.figures.style import BEHIND_TEXT, DARK, KD_SUFFIX, Look, left_out_text, looks_of_methods, make_facets
+from dctkd.report.figures.style import BEHIND_TEXT, DARK, Look, left_out_text, looks_of_methods, make_facets
 from dctkd.report.layout import BASELINE, SHORT_STATUS, TOP1, Group, Layout, Values
 
 MAX_GROUPS = 9
