@@ -84,8 +84,8 @@ def compare(a: str, b: str, results: str | Path = "results", experiment: str | N
     Raises:
         InputError: If there is no such method or experiment, or nothing to compare.
     """
-    from dctkd.report.compare import compare_experiments, compare_methods, find_experiment
     from dctkd.report.tables.rendering import to_markdown
+    from dctkd.report.versus import compare_experiments, compare_methods, find_experiment
 
     folders = [Path(name) for name in (a, b) if (Path(name) / "plan.json").is_file()]
     if len(folders) == 2:

@@ -1,10 +1,10 @@
 """One call writes everything, and the same again."""
 
 import os
+import resource
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
@@ -45,9 +45,11 @@ def test_paper_sized_experiment_takes_less_than_a_minute_and_no_torch(tmp_path):
     datasets = ("ade20k", "sun397", "mit67")
     tree = MadeUp(tmp_path, datasets=datasets, pairs=pairs, methods=methods, reported=("p1",)).write()
     assert len(tree.plan().runs) == 540
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     build_elsewhere(tree, tree.target)
-    assert time.perf_counter() - started < 60
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Seconds of computing, for the clock of a machine that does other things too says nothing; about 26 in one thread.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 60
     assert len(list(tree.target.iterdir())) == len(report_files(tree.plan()))
 
 

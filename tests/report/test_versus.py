@@ -8,7 +8,7 @@ from scipy import stats
 
 from dctkd.errors import InputError
 from dctkd.report import compare
-from dctkd.report.compare import compare_experiments, compare_methods
+from dctkd.report.versus import compare_experiments, compare_methods
 
 from .conftest import MadeUp
 
