@@ -7,7 +7,7 @@ so every problem is seen in one go; `check_problems` then decides, by `on_proble
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +31,7 @@ PROBLEM_KINDS: Mapping[str, str] = MappingProxyType(
         "duplicate": "a file is listed more than once; its first listing counts",
         "label_range": "a list gives a class id that does not exist",
         "empty_class": "a class has no training image",
+        "untrained_class": "the official lists give a class test images but no training image",
         "unlisted": "a file lies among the images but in no list",
         "misnamed": "a readable image whose name ends as another format's",
         "untested_class": "a class has no test image",
@@ -121,8 +122,16 @@ class Rendered:
     mask_names: tuple[str, ...]
 
 
-def class_problems(classes: tuple[str, ...], entries: tuple[Entry, ...]) -> list[Problem]:
+def class_problems(
+    classes: tuple[str, ...], entries: tuple[Entry, ...], *, known: Collection[Problem] = ()
+) -> list[Problem]:
     """List the classes that no image shows, in training or in testing.
+
+    Args:
+        classes: Class names.
+        entries: Usable images.
+        known: Problems listed before. They are not repeated; a class among them that is an `untrained_class`, so that
+            nothing is missing, is not reported as an `empty_class`, which would block.
 
     Example:
         >>> entries = (Entry("1", "1.jpg", 0, "train"), Entry("2", "2.jpg", 0, "test"))
@@ -134,12 +143,15 @@ def class_problems(classes: tuple[str, ...], entries: tuple[Entry, ...]) -> list
         ("train", "empty_class", "training"),
         ("test", "untested_class", "test"),
     )
-    return [
+    untrained = {problem.where for problem in known if problem.kind == "untrained_class"}
+    found = [
         Problem(kind, f"class {name}", f"it has no {word} image")
         for split, kind, word in kinds
         for label, name in enumerate(classes)
-        if label not in seen[split]
+        if label not in seen[split] and not (split == "train" and f"class {name}" in untrained)
     ]
+    repeated = set(known)
+    return [problem for problem in found if problem not in repeated]
 
 
 def check_problems(manifest: Manifest, on_problem: OnProblem) -> None:

@@ -71,8 +71,11 @@ class Format:
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
+        "ade20k": Format("dctkd.data.formats.ade20k", "photographs", has_objects=True),
         "imagefolder": Format("dctkd.data.formats.imagefolder", "photographs"),
         "miniplaces": Format("dctkd.data.formats.miniplaces", "photographs", has_objects=True),
+        "mit67": Format("dctkd.data.formats.mit67", "photographs"),
+        "sun397": Format("dctkd.data.formats.sun397", "photographs"),
         "synthscenes": Format("dctkd.data.formats.synthscenes", "rendered", has_objects=True),
     }
 )

@@ -37,12 +37,14 @@ class Listing:
         name: Official name of the image: the path as the list gives it.
         label: Class id.
         split: The split that the list is of.
+        path: Where the image lies, if that is not its name.
     """
 
     where: str
     name: str
     label: int
     split: Split
+    path: str = ""
 
 
 def require_folder(root: Path, expected: str) -> None:
@@ -75,7 +77,7 @@ def find_folder(root: Path, is_it: Callable[[Path], bool], expected: str) -> Pat
     """
     if is_it(root):
         return root
-    found = [child for child in sorted(root.iterdir()) if child.is_dir() and is_it(child)]
+    found = [child for child in _subfolders(root) if is_it(child)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -83,6 +85,39 @@ def find_folder(root: Path, is_it: Callable[[Path], bool], expected: str) -> Pat
             f"data root {root}: {', '.join(child.name for child in found)} each hold {expected}; give one of them"
         )
     raise InputError(f"data root {root}: expected there, or one level deeper: {expected}; found neither")
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Return what may be looked into: a disk's own `lost+found` may not."""
+    return [child for child in sorted(folder.iterdir()) if child.is_dir() and os.access(child, os.R_OK | os.X_OK)]
+
+
+def find_list(root: Path, home: Path, name: str, expected: str) -> Path:
+    """Find an official list: beside the images, in the data root, or in one subfolder of either.
+
+    Args:
+        root: As the user gave it.
+        home: Folder of the images, as `find_folder` gave it.
+        name: File name of the list.
+        expected: What the list is, for messages.
+
+    Raises:
+        InputError: If it lies nowhere or in more than one subfolder.
+    """
+    bases = list(dict.fromkeys((home, root)))
+    for base in bases:
+        if (base / name).is_file():
+            return base / name
+    children = dict.fromkeys(child for base in bases for child in _subfolders(base))
+    found = [child / name for child in children if (child / name).is_file()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        folders = ", ".join(path.parent.relative_to(root).as_posix() for path in found)
+        raise InputError(f"data root {root}: {folders} each hold {name}; keep one of them")
+    raise InputError(
+        f"data root {root}: expected there, or one level deeper: the list {name} ({expected}); found neither"
+    )
 
 
 def read_lines(path: Path) -> Iterator[Line]:
@@ -153,6 +188,32 @@ def files_below(root: Path, folders: Sequence[str]) -> set[str]:
     return found
 
 
+def summarise_unlisted(present: set[str], listings: Iterable[Listing], folder: str) -> list[Problem]:
+    """Say in one problem how many files no list names, for a dataset whose archive holds more than its lists use.
+
+    One problem per file, as where such a file is an exception, would drown everything else.
+
+    Args:
+        present: Files, as `files_below` gives them.
+        listings: What the lists say.
+        folder: Folder of the images, which listed names are relative to; empty for the dataset's own folder.
+
+    Example:
+        >>> listed = Listing("TrainImages.txt:1", "bar/1.jpg", 0, "train")
+        >>> [str(one) for one in summarise_unlisted({"Images/bar/1.jpg", "Images/bar/2.jpg"}, [listed], "Images")]
+        ['Images: 1 file is in no list and is not used, the first of them Images/bar/2.jpg']
+    """
+    unlisted = present - {_path_of(listing, folder) for listing in listings}
+    if not unlisted:
+        return []
+    count = "1 file is in no list and is" if len(unlisted) == 1 else f"{len(unlisted)} files are in no list and are"
+    return [Problem("unlisted", folder or ".", f"{count} not used, the first of them {min(unlisted)}")]
+
+
+def _path_of(listing: Listing, folder: str) -> str:
+    return f"{folder}/{listing.path or listing.name}" if folder else listing.path or listing.name
+
+
 def collect_entries(
     listings: Iterable[Listing], root: Path, *, folder: str, present: set[str], num_classes: int
 ) -> tuple[list[Entry], list[Problem]]:
@@ -161,7 +222,7 @@ def collect_entries(
     Args:
         listings: In official order.
         root: Folder that entries' paths are relative to.
-        folder: Folder below the root that listed names are relative to.
+        folder: Folder below the root that listed names are relative to; empty for the root itself.
         present: Files known to exist, as `files_below` gives them.
         num_classes: Labels are valid from 0 up to this number, exclusive.
 
@@ -172,7 +233,7 @@ def collect_entries(
     problems: list[Problem] = []
     first_label: dict[str, int] = {}
     for listing in listings:
-        path = f"{folder}/{listing.name}"
+        path = _path_of(listing, folder)
         if not 0 <= listing.label < num_classes:
             message = f"{listing.name} has class id {listing.label}, expected 0 to {num_classes - 1}"
             problems.append(Problem("label_range", listing.where, message))
