@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.data_speed import measure_cache_against_pil
+from benchmarks.data_speed import measure_cache_against_pil, measure_full_scale
 from benchmarks.filter_cost import measure_filter
 from benchmarks.method_cost import measure_methods, print_costs
 from benchmarks.ratios import Ratio
@@ -33,6 +33,7 @@ def main() -> int:
     ratios: list[Ratio] = [
         measure_step_against_bare_torch(num_steps=arguments.steps, precision=precision),
         measure_cache_against_pil(arguments.photographs),
+        *measure_full_scale(arguments.photographs),
         *limited,
         *measure_filter(),
     ]

@@ -106,10 +106,12 @@ def decode_file(root: Path, path: str, short_side: int | None) -> Decoded | Prob
     try:
         with Image.open(root / path, formats=PIL_FORMATS) as image:
             remarks = tuple(_remarks(image, path))
-            rgb = image.convert("RGB")
-        height, width = resized_size(rgb.height, rgb.width, short_side)
-        if (rgb.height, rgb.width) != (height, width):
-            rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+            image.load()
+            rgb = image if image.mode == "RGB" else image.convert("RGB")  # converting RGB to RGB would copy it
+            height, width = resized_size(rgb.height, rgb.width, short_side)
+            if (rgb.height, rgb.width) != (height, width):
+                rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+            pixels_HWC = np.asarray(rgb)
     except MemoryError:
         raise  # the machine's fault, not the file's
     except UnidentifiedImageError:
@@ -118,7 +120,6 @@ def decode_file(root: Path, path: str, short_side: int | None) -> Decoded | Prob
         return Problem("unreadable", path, f"it cannot be read: {error.strerror or error}")
     except Exception as error:  # PIL's decoders answer damaged files with almost any exception
         return Problem("unreadable", path, f"it cannot be decoded: {type(error).__name__}: {error}")
-    pixels_HWC = np.asarray(rgb)
     return Decoded(pixels_HWC, digest_of_pixels(pixels_HWC), remarks)
 
 

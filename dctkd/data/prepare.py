@@ -14,7 +14,8 @@ from typing import Any
 from dctkd.data import RESULTS_VERSION, formats
 from dctkd.data.cache import PixelCache, read_header
 from dctkd.data.manifest import SPLITS, Manifest, OnProblem, Rendered, Split, check_problems
-from dctkd.data.packing import Progress, pack, unfinished_folders
+from dctkd.data.packing import Progress, pack
+from dctkd.data.unfinished import part_folder, unfinished_folders
 from dctkd.errors import InputError
 from dctkd.provenance import canonical_json, sha256_of
 
@@ -34,7 +35,8 @@ def prepare(
     """Return the pixel cache of a dataset, made in `target` if it is not there yet.
 
     A cache is made anew when the format, its options, the resizing, `on_problem`, the package's RESULTS_VERSION, the
-    official lists or the name, size or modification time of a photograph has changed.
+    official lists or the name, size or modification time of a photograph has changed. Packing that was stopped (killed,
+    interrupted, disk full) goes on where it was if none of these has changed since, and starts anew otherwise.
 
     Args:
         format_name: Name in `formats.FORMATS`.
@@ -47,7 +49,7 @@ def prepare(
         progress: Called with the number of images done and of all images.
 
     Raises:
-        InputError: If options, root, lists, images, disk or target cannot be used; nothing half-written remains.
+        InputError: If options, root, lists, images, disk or target cannot be used; the target is as it was before.
     """
     kind = formats.get(format_name)
     parsed = formats.parse_options(format_name, options)
@@ -67,6 +69,7 @@ def prepare(
         request["signature"] = _signature(manifest)
     with _sole_writer(target):
         cache = _existing(target, request)
+        _clear_away(target, keep=None if cache else part_folder(target, request))
         if cache is None:
             dataset: Manifest | dict[Split, Rendered] = manifest or {
                 split: kind.render(parsed, split) for split in SPLITS
@@ -109,9 +112,16 @@ def _signature(manifest: Manifest) -> str:
     return sha256_of([manifest.classes, files, problems])
 
 
+def _clear_away(target: Path, keep: Path | None) -> None:
+    """Delete what stopped processes left, but for what the request at hand goes on with."""
+    for folder in unfinished_folders(target):
+        if folder != keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def _sole_writer(target: Path) -> Iterator[None]:
-    """Wait until no other process packs this target, and clear away what killed ones left."""
+    """Wait until no other process packs this target."""
     path = target.parent / f".{target.name}.lock"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,8 +129,6 @@ def _sole_writer(target: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror}; choose another folder") from error
     try:
-        for folder in unfinished_folders(target):
-            shutil.rmtree(folder, ignore_errors=True)
         yield
     finally:
         path.unlink()  # while it is held: whoever waits for it finds its file gone and starts over

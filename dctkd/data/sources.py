@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol
 
 from dctkd.data.decode import Decoded, digest_of_pixels, size_of_file
@@ -27,15 +28,17 @@ class Item:
 
     Attributes:
         entry: Which image it is.
-        pixels_HWC: RGB, uint8, shape (H, W, 3).
+        problems: What there is to say about it.
+        pixels_HWC: RGB, uint8, shape (H, W, 3); None if it cannot be used, and then the last problem says why.
         mask_HW: Object ids, uint8, shape (H, W), or None.
-        digest: `decode.digest_of_pixels` of both.
+        digest: `decode.digest_of_pixels` of both; empty without pixels.
     """
 
     entry: Entry
-    pixels_HWC: NDArray[uint8]
-    mask_HW: NDArray[uint8] | None
-    digest: str
+    problems: tuple[Problem, ...] = ()
+    pixels_HWC: NDArray[uint8] | None = None
+    mask_HW: NDArray[uint8] | None = None
+    digest: str = ""
 
 
 class Source(Protocol):
@@ -62,8 +65,8 @@ class Source(Protocol):
         ...
 
     @property
-    def num_images(self) -> int:
-        """Number of images that `items` will try."""
+    def entries(self) -> tuple[Entry, ...]:
+        """All images in official order, training before test."""
         ...
 
     @property
@@ -71,8 +74,8 @@ class Source(Protocol):
         """Expected size of the cache, in bytes."""
         ...
 
-    def items(self) -> Generator[Item | Problem]:
-        """Yield images in official order, training before test; a problem where there is something to say about one."""
+    def items(self, first: int = 0) -> Generator[Item]:
+        """Yield one item per entry, from position `first` on."""
         ...
 
 
@@ -105,9 +108,9 @@ class Photographs:
         return self.manifest.problems
 
     @property
-    def num_images(self) -> int:
+    def entries(self) -> tuple[Entry, ...]:
         """As in the manifest."""
-        return len(self.manifest.entries)
+        return self.manifest.entries
 
     @cached_property
     def num_bytes(self) -> int:
@@ -118,23 +121,22 @@ class Photographs:
         known = [size for size in sizes if size is not None]
         return round(sum(known) / max(len(known), 1) * len(entries))
 
-    def items(self) -> Generator[Item | Problem]:
+    def items(self, first: int = 0) -> Generator[Item]:
         """Decode each photograph once."""
-        entries = self.manifest.entries
+        entries = self.entries[first:]
         images = decode_all(
             self.manifest.root,
             [entry.path for entry in entries],
             self.short_side,
             workers=self.workers,
-            bytes_per_image=self.num_bytes // max(len(entries), 1),
+            bytes_per_image=self.num_bytes // max(len(self.entries), 1),
         )
         with closing(images):
             for entry, image in zip(entries, images, strict=True):
                 if isinstance(image, Decoded):
-                    yield from image.remarks
-                    yield Item(entry, image.pixels_HWC, None, image.digest)
+                    yield Item(entry, image.remarks, image.pixels_HWC, None, image.digest)
                 else:
-                    yield image
+                    yield Item(entry, (image,))
 
 
 @dataclass(frozen=True)
@@ -155,26 +157,27 @@ class RenderedScenes:
         """As rendered."""
         return self.splits["train"].mask_names
 
-    @property
-    def num_images(self) -> int:
-        """Of both splits."""
-        return sum(len(rendered.labels) for rendered in self.splits.values())
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Numbered from 0 in each split; an id is also the path."""
+        return tuple(
+            Entry(f"{split}/{number:05d}", f"{split}/{number:05d}", label, split)
+            for split in SPLITS
+            for number, label in enumerate(self.splits[split].labels.tolist())
+        )
 
     @property
     def num_bytes(self) -> int:
         """Exact, but for the index."""
         return sum(rendered.images.nbytes + rendered.masks.nbytes for rendered in self.splits.values())
 
-    def items(self) -> Generator[Item | Problem]:
+    def items(self, first: int = 0) -> Generator[Item]:
         """Yield each image with its mask."""
-        for split in SPLITS:
-            rendered = self.splits[split]
-            labels = rendered.labels.tolist()
-            for number, (pixels_HWC, mask_HW) in enumerate(zip(rendered.images, rendered.masks, strict=True)):
-                name = f"{split}/{number:05d}"
-                yield Item(
-                    Entry(name, name, labels[number], split), pixels_HWC, mask_HW, digest_of_pixels(pixels_HWC, mask_HW)
-                )
+        images = chain.from_iterable(
+            zip(self.splits[split].images, self.splits[split].masks, strict=True) for split in SPLITS
+        )
+        for entry, (pixels_HWC, mask_HW) in zip(self.entries[first:], islice(images, first, None), strict=True):
+            yield Item(entry, (), pixels_HWC, mask_HW, digest_of_pixels(pixels_HWC, mask_HW))
 
 
 def source_of(dataset: Manifest | Mapping[Split, Rendered], *, short_side: int | None, workers: int) -> Source:

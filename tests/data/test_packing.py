@@ -1,4 +1,5 @@
 import errno
+import logging
 import shutil
 import tracemalloc
 from collections import namedtuple
@@ -122,11 +123,19 @@ def test_information_is_kept_with_the_cache(root, target, save_photograph):
 
 
 def test_too_little_free_space_is_noticed_before_anything_is_decoded(root, target, monkeypatch, leftovers):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 999))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 50_000))
     monkeypatch.setattr(decode_pool, "decode_files", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(InputError, match=r"caches/mini: the pixel cache needs about \d+ bytes, but 999 are free"):
+    with pytest.raises(InputError, match=r"caches/mini: the pixel cache needs about \d+\.\d MB, but 0\.1 MB are free"):
         pack(read_manifest(root, Options()), target, short_side=30)
     assert leftovers(target.parent) == []
+
+
+def test_the_disk_that_packing_takes_is_said_before_it_starts(root, target, monkeypatch, caplog):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, 250_300_000_000))
+    with caplog.at_level(logging.INFO, logger="dctkd"):
+        cache = pack(read_manifest(root, Options()), target, short_side=300)
+    size_mb = (len(cache.pixels("train")) + len(cache.pixels("test"))) / 1e6
+    assert caplog.messages == [f"packing 18 images into {target}: about {size_mb:.1f} MB, 250.3 GB free"]
 
 
 def test_the_expected_size_is_that_of_the_cache(root, target):
@@ -151,7 +160,7 @@ def test_a_disk_that_runs_full_is_one_line_and_leaves_nothing(
 
     monkeypatch.setattr(packing, "_write", write)
     with pytest.raises(
-        InputError, match=r"caches/mini: disk full while packing: .* needs about \d+ bytes, but \d+ are free"
+        InputError, match=r"caches/mini: disk full while packing: .* needs about 0\.1 MB, but \d+\.\d [GM]B are free"
     ):
         pack(read_manifest(root, Options()), target, short_side=30)
     assert leftovers(target.parent) == []
