@@ -76,6 +76,56 @@ def pack_data(
         publish_data(experiment, edge, RESULTS, workers=workers, progress=_progress_of_packing())
 
 
+@data_app.command("verify")
+def verify_data(
+    cache: Annotated[Path, typer.Argument(help="folder of a pixel cache, results/cache/<dataset>")],
+    workers: Annotated[int, typer.Option(help="processes that hash")] = 1,
+) -> None:
+    """Read a pixel cache again and compare it with its fingerprint. Status 2: damaged or changed."""
+    from dctkd.data.verify import verify_cache
+
+    verified = verify_cache(cache, workers=workers, progress=_progress_of_packing("verifying images"))
+    typer.echo(f"{cache}: as packed, fingerprint {verified.fingerprint}")
+
+
+@data_app.command("fetch")
+def fetch_data(
+    name: Annotated[str, typer.Argument(help="ade20k, mit67, miniplaces or sun397")],
+    root: Annotated[Path, typer.Option(help="folder that datasets lie in; made if missing")],
+    file: Annotated[
+        list[Path] | None, typer.Option(help="an official file, or a folder of some, that is here; repeatable")
+    ] = None,
+) -> None:
+    """Download a dataset's official files, check and unpack them. No other command downloads a dataset."""
+    from dctkd.data.fetch import fetch
+
+    for line in fetch(name, root, given=file or [], tell=typer.echo):
+        typer.echo(line)
+
+
+@data_app.command("check")
+def check_data(
+    name: Annotated[str, typer.Argument(help="format: ade20k, imagefolder, ...")],
+    root: Annotated[Path, typer.Option(help="folder of the copy; only read")],
+    option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE of the format's options; repeatable")] = None,
+    lists: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="a training and a test list to compare: one path per line")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="processes that decode; changes the time, never the report")] = 1,
+    to: Annotated[Path, typer.Option(help="folder of check-<name>.md and .json")] = RESULTS / "checks",
+) -> None:
+    """Report on a copy of a dataset: counts, damaged and doubled files, possible accuracy. Status 2: not usable."""
+    from dctkd.data.check import Request, check
+    from dctkd.data.check_report import require_outside, to_markdown, write_report
+
+    require_outside(root, to)
+    request = Request(name, root, _key_values("--option", option), lists)
+    result = check(request, workers=workers, progress=_progress_of_packing("checking images"))
+    typer.echo(to_markdown(result), nl=False)
+    write_report(result, to)
+    raise SystemExit(result["verdict"]["exit_status"])
+
+
 @app.command()
 def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = None) -> None:
     """Train runs side by side on one teacher pass, test and publish them; what is finished is only published."""
@@ -211,18 +261,23 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
 def _load_plan(config: Path, settings: list[str] | None) -> Any:
     import os
 
-    import yaml
-
     from dctkd.config import load
     from dctkd.plan import make_plan
 
-    overrides: dict[str, Any] = {}
+    return make_plan(load(config, _key_values("--set", settings)), config_file=str(config), jobs=os.cpu_count())
+
+
+def _key_values(name: str, settings: list[str] | None) -> dict[str, Any]:
+    """Read the values of an option that is given as KEY=VALUE, VALUE in YAML."""
+    import yaml
+
+    values: dict[str, Any] = {}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise InputError(f"--set {setting}: expected KEY=VALUE")
-        overrides[key] = yaml.safe_load(value)
-    return make_plan(load(config, overrides), config_file=str(config), jobs=os.cpu_count())
+            raise InputError(f"{name} {setting}: expected KEY=VALUE")
+        values[key] = yaml.safe_load(value)
+    return values
 
 
 def _below_results(edge: Path) -> str:
@@ -232,18 +287,24 @@ def _below_results(edge: Path) -> str:
         raise InputError(f"{edge}: expected a path below {RESULTS}/, relative to the working folder") from None
 
 
-def _progress_of_packing() -> Any:
+def _progress_of_packing(title: str = "packing images") -> Any:
     if not sys.stderr.isatty():
         return None
-    from rich.console import Console
-    from rich.progress import Progress
+    import atexit
 
-    bar = Progress(console=Console(stderr=True))
-    task = bar.add_task("packing images", total=None)
-    bar.start()
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(title, total=None)
+    atexit.register(bar.stop)  # after an error too: the bar hides the cursor
 
     def show(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
+        if not bar.live.is_started:
+            bar.reset(task, completed=done - 1, total=total)  # what is there from before says nothing about the speed
+            bar.start()
+        bar.update(task, completed=done)
         if done == total:
             bar.stop()
 
