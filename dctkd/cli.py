@@ -116,7 +116,7 @@ def check_data(
 ) -> None:
     """Report on a copy of a dataset: counts, damaged and doubled files, possible accuracy. Status 2: not usable."""
     from dctkd.data.check import Request, check
-    from dctkd.data.check_report import require_outside, to_markdown, write_report
+    from dctkd.data.check.report import require_outside, to_markdown, write_report
 
     require_outside(root, to)
     request = Request(name, root, _key_values("--option", option), lists)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dctkd.data.list_overlap import compare_lists, read_image_list
+from dctkd.data.check.list_overlap import compare_lists, read_image_list
 
 
 def test_lists_may_hold_labels_blanks_and_backslashes(tmp_path):

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from dctkd import cli
 from dctkd.data import check as module
 from dctkd.data.check import Request, check
-from dctkd.data.check_report import require_outside, to_json, to_markdown, write_report
-from dctkd.data.official_counts import OfficialCounts
+from dctkd.data.check.official_counts import OfficialCounts
+from dctkd.data.check.report import require_outside, to_json, to_markdown, write_report
 from dctkd.errors import InputError
 
 TRAIN = "images/train/a/abbey"

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
-from dctkd.data import download as download_module
-from dctkd.data.download import DownloadError, Patience, download, find_flaw
-from dctkd.data.official_sources import Checksum, OfficialFile
+from dctkd.data.fetch import transfer as download_module
+from dctkd.data.fetch.official_sources import Checksum, OfficialFile
+from dctkd.data.fetch.transfer import DownloadError, Patience, download, find_flaw
 from dctkd.errors import InputError
 
 CONTENT = bytes(range(256)) * 4000
@@ -363,8 +363,8 @@ def test_a_killed_download_goes_on_where_it_was(site, target):
     code = """
         import sys
         from pathlib import Path
-        from dctkd.data.download import download
-        from dctkd.data.official_sources import Checksum, OfficialFile
+        from dctkd.data.fetch.transfer import download
+        from dctkd.data.fetch.official_sources import Checksum, OfficialFile
         url, target, digest, size = sys.argv[1:]
         file = OfficialFile("data.tar", (url,), "data", int(size), Checksum("sha256", digest, "this test"))
         download(file, Path(target))

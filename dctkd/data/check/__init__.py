@@ -1,6 +1,6 @@
 """Checking a copy of a dataset: what is there, what is wrong with it, and what accuracy it allows at most.
 
-The result is one tree of JSON values (`check`); `check_report` puts it into words. Photographs are decoded once and
+The result is one tree of JSON values (`check`); `report` puts it into words. Photographs are decoded once and
 forgotten: per image, a hash and a few numbers are kept. Nothing is written.
 """
 
@@ -18,10 +18,9 @@ from statistics import median
 from typing import Any
 
 from dctkd.data import formats
-from dctkd.data.decode_pool import MAX_CHUNK_IMAGES, map_chunks
-from dctkd.data.duplicates import find_duplicates
-from dctkd.data.inspection import FATAL_FINDINGS, FINDINGS, Inspection, inspect_files
-from dctkd.data.list_overlap import (
+from dctkd.data.check.duplicates import find_duplicates
+from dctkd.data.check.inspection import FATAL_FINDINGS, FINDINGS, Inspection, inspect_files
+from dctkd.data.check.list_overlap import (
     NAMINGS,
     compare_lists,
     place_in_splits,
@@ -29,8 +28,9 @@ from dctkd.data.list_overlap import (
     shared_names,
     telling_overlap,
 )
+from dctkd.data.check.official_counts import OfficialCounts, official_counts
+from dctkd.data.decode_pool import MAX_CHUNK_IMAGES, map_chunks
 from dctkd.data.manifest import BLOCKING_KINDS, SPLITS, Entry, Manifest, Split
-from dctkd.data.official_counts import OfficialCounts, official_counts
 from dctkd.errors import InputError
 
 SCHEMA = 1

@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from dctkd.data.check import differing_counts
-from dctkd.data.inspection import FINDINGS
+from dctkd.data.check.inspection import FINDINGS
+from dctkd.data.check.markdown import code, counted, cut_list, cut_table, percent, plain, span, table, tally
 from dctkd.data.manifest import PROBLEM_KINDS
-from dctkd.data.markdown import code, counted, cut_list, cut_table, percent, plain, span, table, tally
 from dctkd.errors import InputError
 from dctkd.provenance import write_atomic
 

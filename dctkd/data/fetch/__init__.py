@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from dctkd.data.archives import unpack
 from dctkd.data.disk_space import readable_bytes
-from dctkd.data.download import DownloadError, Patience, Progress, download, find_flaw
-from dctkd.data.official_sources import OfficialFile, OfficialSource, get_source
+from dctkd.data.fetch.archives import unpack
+from dctkd.data.fetch.official_sources import OfficialFile, OfficialSource, get_source
+from dctkd.data.fetch.transfer import DownloadError, Patience, Progress, download, find_flaw
 from dctkd.errors import InputError
 
 UNPACKED_RATIO = 1.2

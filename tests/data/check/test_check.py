@@ -9,8 +9,8 @@ from PIL import Image
 
 from dctkd.data import check as module
 from dctkd.data.check import Request, ceilings, check
+from dctkd.data.check.official_counts import OfficialCounts
 from dctkd.data.manifest import Entry
-from dctkd.data.official_counts import OfficialCounts
 from dctkd.errors import InputError
 from tests.data.trees import UNUSABLE, USABLE, make_ade20k, make_mit67, make_sun397, spoil
 

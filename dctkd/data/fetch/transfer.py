@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dctkd.data.official_sources import OfficialFile
+from dctkd.data.fetch.official_sources import OfficialFile
 from dctkd.errors import InputError
 from dctkd.provenance import write_atomic
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dctkd.data.official_counts import OFFICIAL_COUNTS, official_counts
+from dctkd.data.check.official_counts import OFFICIAL_COUNTS, official_counts
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from dctkd.data.fetch.official_sources import OFFICIAL_SOURCES, OfficialFile, get_source
 from dctkd.data.formats import FORMATS
-from dctkd.data.official_sources import OFFICIAL_SOURCES, OfficialFile, get_source
 from dctkd.errors import InputError
 
 FILES = [(name, file) for name, source in OFFICIAL_SOURCES.items() for file in source.files]
@@ -53,7 +53,7 @@ def test_archives_may_unpack_to_a_few_times_their_size_and_no_more(name, file):
 
 @each_source
 def test_the_experiment_file_finds_the_folder_below_its_data_root(name):
-    config = yaml.safe_load((Path(__file__).parents[2] / "config" / f"{name}.yaml").read_text())
+    config = yaml.safe_load((Path(__file__).parents[3] / "config" / f"{name}.yaml").read_text())
     [dataset] = [dataset for dataset in config["datasets"].values() if dataset["format"] == name]
     source = get_source(name)
     assert PurePosixPath(source.data_root, dataset.get("root", ".")) == PurePosixPath(source.folder)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from dctkd.data.inspection import inspect_file, inspect_files
+from dctkd.data.check.inspection import inspect_file, inspect_files
 
 
 def kinds(inspection):
