@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +21,9 @@ from dctkd.models import describe_stages
 from dctkd.plan import Plan, Run
 
 TIMED_STEPS = 3
+NUM_PROBED_IMAGES = 4
+SLOW_S = 1.0
+"""A step over the probed images that takes longer is timed once, and never with the whole batch."""
 
 
 def estimate(plan: Plan, results: Path, *, costs: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -127,32 +131,45 @@ def _seconds_per_image(identity: Identity, student: Any, teacher: Any, plan: Pla
     shape = (identity.recipe.batch_size, 3, identity.data.input.crop, identity.data.input.crop)
     images_BCHW = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
 
-    def forward(model: Any) -> torch.Tensor:
+    def forward(model: Any, num_images: int) -> torch.Tensor:
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-            logits: torch.Tensor = model(images_BCHW).logits_BK
+            logits: torch.Tensor = model(images_BCHW[:num_images]).logits_BK
         return logits
 
-    def step(model: Any) -> None:
-        torch.autograd.backward(forward(model).float().square().mean())
+    def step(model: Any, num_images: int) -> None:
+        torch.autograd.backward(forward(model, num_images).float().square().mean())
 
     for model in (student, teacher):
         model.to(device).to(memory_format=torch.channels_last).train()
-    seconds = {"student_step": _time(lambda: step(student), kind), "teacher_step": _time(lambda: step(teacher), kind)}
+    batch_size = identity.recipe.batch_size
+    seconds = {
+        "student_step": _time_per_image(partial(step, student), batch_size, kind),
+        "teacher_step": _time_per_image(partial(step, teacher), batch_size, kind),
+    }
     with torch.no_grad():
-        seconds["teacher_pass"] = _time(lambda: forward(teacher.eval()), kind)
-    return {name: value / identity.recipe.batch_size for name, value in seconds.items()}
+        seconds["teacher_pass"] = _time_per_image(partial(forward, teacher.eval()), batch_size, kind)
+    return seconds
+
+
+def _time_per_image(action: Callable[[int], object], batch_size: int, kind: str) -> float:
+    """Return the seconds per image of an action over so many images: of a whole batch, or of a few if it is slow."""
+    num_probed = min(NUM_PROBED_IMAGES, batch_size)
+    probed_s = _time(partial(action, num_probed), kind)
+    if probed_s > SLOW_S or (kind == "cpu" and probed_s * batch_size / num_probed > SLOW_S):
+        return probed_s / num_probed
+    return _time(partial(action, batch_size), kind) / batch_size
 
 
 def _time(action: Callable[[], object], kind: str) -> float:
-    """Median seconds of an action, after one that does not count."""
-    seconds = []
-    for _ in range(TIMED_STEPS + 1):
+    """Median seconds of an action, after one that does not count; a slow one is timed once."""
+    seconds: list[float] = []
+    while len(seconds) < TIMED_STEPS + 1 and not (seconds and seconds[0] > SLOW_S):
         started = time.perf_counter()
         action()
         if kind == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return median(seconds[1:])
+    return median(seconds[1:] or seconds)
 
 
 def print_estimate(costs: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from dctkd.errors import InputError
 from dctkd.methods.base import Method
 from dctkd.methods.options import MethodOptions
-from dctkd.metrics.cost import checkpoint_bytes, count_parameters, measure_method, measure_model
+from dctkd.metrics.cost import _macs_of_batch, checkpoint_bytes, count_parameters, measure_method, measure_model
 from dctkd.models import ModelSpec, StageSpec, build_model
 
 torch.set_num_threads(1)
@@ -152,6 +153,32 @@ def test_a_method_that_compares_images_costs_more_per_image_in_larger_batches():
     costs = [measure_method(_Relates(), STUDENT, TEACHER, input_size=32, batch_size=size) for size in (2, 8)]
     assert [cost.extra_macs for cost in costs] == [2 * 6, 8 * 6]
     assert [cost.batch_size for cost in costs] == [2, 8]
+
+
+class _Cubes(_Relates):
+    def forward(self, student, teacher, batch):
+        pooled_BD = student.pooled_BD
+        return {"cubes": torch.einsum("id,jd,kd->ijk", pooled_BD, pooled_BD, pooled_BD).mean()}
+
+
+@pytest.mark.parametrize("method", [_Relates, _Cubes])
+def test_a_large_batch_costs_what_its_own_count_says(monkeypatch, method):
+    from_small = measure_method(method(), STUDENT, TEACHER, input_size=32, batch_size=40)
+    monkeypatch.setattr("dctkd.metrics.cost.SMALL_BATCHES", (40, 40, 40, 40))
+    assert from_small == measure_method(method(), STUDENT, TEACHER, input_size=32, batch_size=40)
+
+
+def test_a_large_batch_is_run_only_where_small_ones_do_not_tell_its_count():
+    sizes = []
+
+    def count(degree, size):
+        sizes.append(size)
+        return size**degree, {}
+
+    assert _macs_of_batch(partial(count, 2), 1000) == (1000**2, {})
+    assert max(sizes) == 16
+    assert _macs_of_batch(partial(count, 3), 1000) == (1000**3, {})
+    assert max(sizes) == 1000
 
 
 def test_a_product_whose_first_factor_is_shared_counts_every_image():
