@@ -144,8 +144,8 @@ def _macs_of_batch(count: Callable[[int], tuple[int, dict[str, int]]], batch_siz
     counted = {size: count(size) for size in SMALL_BATCHES}
 
     def extrapolated(size: int) -> Fraction:
-        terms = (counted[a][0] * math.prod(Fraction(size - b, a - b) for b in fitted if b != a) for a in fitted)
-        return sum(terms, Fraction(0))
+        shares = {a: [Fraction(size - b, a - b) for b in fitted if b != a] for a in fitted}
+        return sum((counted[a][0] * math.prod(shares[a], start=Fraction(1)) for a in fitted), start=Fraction(0))
 
     macs, ignored_ops = counted[checked]
     if extrapolated(checked) != macs or any(ops != ignored_ops for _, ops in counted.values()):
