@@ -110,6 +110,7 @@ def test_parquet_gives_the_table_back(small, tmp_path):
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "new" / "tidy.parquet"), frame)
 
 
+@pytest.mark.slow
 def test_report_imports_no_torch(small, tmp_path):
     code = f"""
         import sys
