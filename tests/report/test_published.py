@@ -15,7 +15,7 @@ from scipy import stats
 
 from dctkd.errors import InputError
 from dctkd.methods import METHODS
-from dctkd.report.published import REPORTED, matching_row, published_table_ids, read_published
+from dctkd.report.published import REPORTED, matching_row, published_files, published_table_ids, read_published
 from dctkd.report.verdicts import is_attainable, is_attainable_by_released_meter, released_top1_percent, verdict
 
 from .conftest import MadeUp
@@ -319,3 +319,9 @@ def test_broken_line_is_refused_with_its_number(folder, old, new, pattern):
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(InputError, match=pattern):
         read_published("p1", folder)
+
+
+def test_files_that_a_report_depends_on_are_those_of_its_sources(tmp_path):
+    plan = MadeUp(tmp_path, datasets=("mit67",), reported=("p1",)).plan()
+    assert published_files(plan) == ["paper_tables/reported/p1.yaml", "paper_tables/reported/p1.csv"]
+    assert published_files(MadeUp(tmp_path, datasets=("mit67",)).plan()) == []

@@ -201,3 +201,11 @@ def test_odd_photographs_are_packed(tmp_path, root, home):
     cache = prepare("ade20k", {}, root, 32, "fail", tmp_path / "cache", workers=1)
     found = [problem.kind for problem in cache.problems]
     assert (found.count("misnamed"), found.count("sixteen_bit")) == (5, 1)
+
+
+def test_a_packed_copy_tells_of_an_untrained_class_once(tmp_path):
+    root = make_ade20k(tmp_path / "copy")
+    cache = prepare("ade20k", {}, root, 32, "fail", tmp_path / "cache", workers=1)
+    kinds = [problem.kind for problem in cache.problems]
+    assert kinds.count("untrained_class") == 1
+    assert "empty_class" not in kinds
