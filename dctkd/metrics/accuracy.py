@@ -77,16 +77,12 @@ class Accuracy:
 
     Args:
         num_classes: Number of classes K of the dataset.
-        released_meter: Also give P1's released top-1 meter: the mean of the batches' accuracies, in which a short last
-            batch counts as much as a full one (evaluateCNNs.py, lines 141-146). It depends on the batch size; for
-            audits only.
     """
 
-    def __init__(self, num_classes: int, *, released_meter: bool = False) -> None:
+    def __init__(self, num_classes: int) -> None:
         if num_classes < 1:
             raise ValueError(f"expected at least one class, got {num_classes}")
         self.num_classes = num_classes
-        self.released_meter = released_meter
         self._batches: list[Scores] = []
 
     def update(self, logits_BK: Tensor, target_B: Tensor, index_B: Tensor) -> None:
@@ -127,8 +123,6 @@ class Accuracy:
             "mca_present_percent": 100 * sum_of_classes / int(is_present_K.sum()),
             "mca_all_percent": 100 * sum_of_classes / self.num_classes,
         }
-        if self.released_meter:
-            percents["released_top1_percent"] = self._released_top1_percent()
         results = [Result(metric, stage, split, value, "percent") for metric, value in percents.items()]
         cross_entropy_nats = math.fsum(-table["log_probability"]) / num_images
         if math.isfinite(cross_entropy_nats):
@@ -170,10 +164,6 @@ class Accuracy:
             "log_probability": _column([batch.log_probability_B for batch in self._batches]),
         }
         return sort_by_index(table)
-
-    def _released_top1_percent(self) -> float:
-        shares = [float((batch.rank_B == 0).double().mean()) for batch in self._batches]
-        return 100 * math.fsum(shares) / len(shares)
 
 
 def sort_by_index(table: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,6 @@ there is no error: it is not shown. Shapes: N images, H rows, W columns, R frequ
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from dctkd.errors import InputError
 from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.report.collect import Collected
+from dctkd.report.evidence import read_object
 from dctkd.report.layout import Group, Layout
 
 STUDENT_MAPS, TEACHER_MAPS = "student", "teacher"
@@ -68,7 +68,7 @@ class AttentionFiles:
         path = self._path(digest, "spectra.json")
         if path is None:
             return None
-        content = _read_object(path)
+        content = read_object(path, REMEDY)
         try:
             return {
                 network: {stage: np.asarray(values, dtype=np.float64) for stage, values in stages.items()}
@@ -224,13 +224,3 @@ def _read_arrays(path: Path, names: re.Pattern[str]) -> dict[str, NDArray[Any]]:
     if "index" not in arrays:
         raise InputError(f"{path}: not whole (no array index); {REMEDY}")
     return arrays
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not whole ({error}); {REMEDY}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; {REMEDY}")
-    return content

@@ -10,7 +10,6 @@ Stage and split are empty where they have no meaning.
 from __future__ import annotations
 
 import io
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.plan import Plan, Run, read_plan
 from dctkd.provenance import write_atomic
 from dctkd.report.edges import FoundRun, find_runs, rerun_command
-from dctkd.report.evidence import Evidence
+from dctkd.report.evidence import Evidence, read_object
 from dctkd.report.layout import Layout
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ METHOD_COSTS = {
     "checkpoint_bytes": ("checkpoint_bytes", 1, "bytes"),
 }
 
-_RENEW = "run snakemake again, which makes it"
+_RENEW = "delete it and run snakemake again, which makes it"
 
 Row = dict[str, Any]
 
@@ -121,7 +120,7 @@ def gather(experiment_dir: Path, store: Path | None, *, partial: bool = False) -
     if not cost_file.is_file():
         logger.warning("%s: no such file; the tables have no cost", cost_file)
         notes.append(f"No cost.json: GMACs and parameters are not known; run `{rerun_command(plan)}`.")
-    cost = _read_object(cost_file, f"run `{rerun_command(plan)}`") if cost_file.is_file() else {}
+    cost = read_object(cost_file, f"delete it and run `{rerun_command(plan)}`") if cost_file.is_file() else {}
     rows = [
         *_rows_of_runs(plan, runs.found, timings),
         *_rows_of_overlap(plan, runs.found, overlaps),
@@ -138,8 +137,8 @@ def gather(experiment_dir: Path, store: Path | None, *, partial: bool = False) -
         environments,
         timings,
         cost=cost,
-        data={name: _read_object(path, _RENEW) for name, path in published.items() if path.is_file()},
-        speed=_read_object(speed_file, _RENEW) if speed_file.is_file() else {},
+        data={name: read_object(path, _RENEW) for name, path in published.items() if path.is_file()},
+        speed=read_object(speed_file, _RENEW) if speed_file.is_file() else {},
         evidence=Evidence(store),
         notes=tuple(notes),
     )
@@ -243,15 +242,5 @@ def _read_from_store(store: Path | None, digests: Mapping[str, None], name: str)
     if store is None:
         return {}
     paths = {digest: store / digest / name for digest in digests}
-    remedy = "build the report again: the run keeps its results, without this file"
-    return {digest: _read_object(path, remedy) for digest, path in paths.items() if path.is_file()}
-
-
-def _read_object(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not whole ({error}); delete it and {remedy}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; delete it and {remedy}")
-    return content
+    remedy = "delete it and build the report again: the run keeps its results, without this file"
+    return {digest: read_object(path, remedy) for digest, path in paths.items() if path.is_file()}

@@ -97,6 +97,25 @@ class Evidence:
             raise InputError(f"{path}: not whole ({error}); {REMEDY}") from error
 
 
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        path: The file.
+        remedy: What to do where it is not whole, for the message.
+
+    Raises:
+        InputError: If it cannot be read, is not JSON, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not whole ({error}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; {remedy}")
+    return content
+
+
 def _read_predictions(path: Path) -> Predictions:
     import pyarrow.parquet as pq
 

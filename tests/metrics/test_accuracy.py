@@ -66,13 +66,11 @@ def test_results_do_not_depend_on_order_or_batch_size():
         assert np.array_equal(column, other.predictions()[name])
 
 
-def test_a_short_last_batch_counts_by_its_images_and_in_the_released_meter_as_a_full_one():
-    # Four images right, then one wrong in a batch of its own: 80 %; the released meter says (100 + 0) / 2.
+def test_a_short_last_batch_counts_by_its_images():
+    # Four images right, then one wrong in a batch of its own: 80 %, not (100 + 0) / 2.
     logits_NK, target_N = torch.eye(2)[torch.tensor([0, 0, 0, 0, 1])], torch.zeros(5, dtype=torch.int64)
-    values = _values(_accuracy(logits_NK, target_N, batch_size=4, released_meter=True))
+    values = _values(_accuracy(logits_NK, target_N, batch_size=4))
     assert values["top1_percent"] == 80.0
-    assert values["released_top1_percent"] == 50.0
-    assert "released_top1_percent" not in _values(_accuracy(logits_NK, target_N))
 
 
 @pytest.mark.parametrize(
