@@ -3,7 +3,7 @@
 #   snakemake --cores all                                                                   the demo
 #   snakemake --cores all --configfile config/miniplaces.yaml --config data_root=PATH       real photographs
 #   snakemake --cores all partial                                                           tables from what is finished
-#   snakemake --cores all --report results/report.html                                          all tables and figures in one file
+#   snakemake --cores all --report results/report.html                                      all tables and figures in one file
 
 from snakemake.utils import min_version
 
