@@ -6,19 +6,18 @@ else in the folder is written before it. Snakemake decides what is wanted; the s
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from dctkd.errors import InputError
+from dctkd.locks import Held, is_held, read_owner, try_lock
 from dctkd.plan import Run
-from dctkd.provenance import canonical_json, sha256_of, write_atomic
+from dctkd.provenance import sha256_of, write_atomic
 
 SCHEMA = 1
 STATUSES = ("ok", "diverged", "oom")
@@ -66,60 +65,17 @@ class RunFolder:
             return {}
         return state if isinstance(state, dict) else {}
 
-    def claim(self) -> Claim | None:
+    def claim(self) -> Held | None:
         """Return the run's exclusive lock, or None if another process holds it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return None
-        os.truncate(file, 0)
-        os.pwrite(
-            file, canonical_json({"host": socket.gethostname(), "pid": os.getpid(), "since_s": time.time()}).encode(), 0
-        )
-        return Claim(self, file)
+        return try_lock(self.path / "lock")
 
     def is_locked(self) -> bool:
         """Tell whether a living process trains this run now."""
-        try:
-            file = os.open(self.path / "lock", os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(file)
-        return False
+        return is_held(self.path / "lock")
 
     def owner(self) -> str:
         """Say who holds or held the lock."""
-        try:
-            owner = json.loads((self.path / "lock").read_bytes())
-            return f"process {owner['pid']} on {owner['host']}"
-        except (OSError, ValueError, KeyError):
-            return "an unknown process"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The exclusive right to train one run; the kernel takes it back when its process dies."""
-
-    folder: RunFolder
-    file: int
-
-    def release(self) -> None:
-        """Give the right back."""
-        os.close(self.file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
+        return str(read_owner(self.path / "lock") or "another process")
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from dctkd.data.manifest import SPLITS, Manifest, OnProblem, Rendered, Split, ch
 from dctkd.data.packing import Progress, pack
 from dctkd.data.unfinished import part_folder, unfinished_folders
 from dctkd.errors import InputError
+from dctkd.locks import waiting
 from dctkd.provenance import canonical_json, sha256_of
 
 logger = logging.getLogger(__name__)
@@ -67,7 +65,7 @@ def prepare(
         manifest = kind.read_manifest(root, parsed)
         check_problems(manifest, on_problem)
         request["signature"] = _signature(manifest)
-    with _sole_writer(target):
+    with waiting(target.parent / f".{target.name}.lock", str(target)):
         cache = _existing(target, request)
         _clear_away(target, keep=None if cache else part_folder(target, request))
         if cache is None:
@@ -117,31 +115,3 @@ def _clear_away(target: Path, keep: Path | None) -> None:
     for folder in unfinished_folders(target):
         if folder != keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _sole_writer(target: Path) -> Iterator[None]:
-    """Wait until no other process packs this target."""
-    path = target.parent / f".{target.name}.lock"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock(path)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror}; choose another folder") from error
-    try:
-        yield
-    finally:
-        path.unlink()  # while it is held: whoever waits for it finds its file gone and starts over
-        os.close(file)
-
-
-def _lock(path: Path) -> int:
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            if path.stat().st_ino == os.fstat(file).st_ino:
-                return file
-        except FileNotFoundError:
-            pass
-        os.close(file)
