@@ -6,7 +6,9 @@ Processes, not threads: on small photographs most of PIL's time is spent in Pyth
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -53,7 +55,7 @@ def map_chunks(
     # forkserver: a fork of a process that has threads (torch starts some) can hang.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([getattr(function, "func", function).__module__])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
         in_flight: deque[Future[list[R]]] = deque()
         for chunk in chunks:
@@ -91,6 +93,15 @@ def decode_all(
         raise InputError(f"{root}: {error}") from error
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the main process, which stops the workers."""
+def _start_worker() -> None:
+    """Leave Ctrl-C to the main process, which stops the workers, and end when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_main_process, daemon=True).start()
+
+
+def _end_with_main_process() -> None:
+    # Waiting workers would never notice: each holds an end of the queue that it reads from.
+    main = multiprocessing.parent_process()
+    if main is not None:
+        main.join()
+        os._exit(1)
