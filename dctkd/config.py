@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from dctkd.errors import InputError, did_you_mean
@@ -174,6 +182,12 @@ class Recipe(Strict):
 
     epochs: int = Field(ge=0, description="0: no training, the network is taken as its weights are")
     batch_size: int = Field(ge=2, description="images per step")
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="images per forward and backward pass; their gradients are added up to one step. Saves memory; "
+        "refused where images of a batch are coupled: batch normalisation, relational methods. null: the whole batch",
+    )
     optimiser: Annotated[Sgd | AdamW, Field(discriminator="name")]
     schedule: Schedule
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="fraction of the target mass spread over all classes")
@@ -192,6 +206,14 @@ class Recipe(Strict):
     evaluate_every_epochs: int | None = Field(
         None, ge=1, description="test during training too; needed for best-on-test"
     )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Dump without micro_batch where it is null: recipes from before it existed keep their hash."""
+        dumped: dict[str, Any] = dump(self)
+        if dumped.get("micro_batch", 0) is None:
+            del dumped["micro_batch"]
+        return dumped
 
     @model_validator(mode="before")
     @classmethod
@@ -240,7 +262,14 @@ class Experiment(Strict):
         min_length=1,
         description="maps that show where a network looks: mean squares of the features, and Grad-CAM of the label",
     )
-    checkpoint_every_s: float = Field(60.0, gt=0, description="seconds between two checkpoints, at least")
+    checkpoint_every_s: float = Field(
+        60.0, gt=0, description="seconds after which a checkpoint is due in mid-epoch; each epoch ends with one"
+    )
+    wait_limit_s: float | None = Field(
+        None,
+        gt=0,
+        description="seconds that a job waits for runs that others train, then it ends with status 75; null: no limit",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -117,7 +117,13 @@ def identify_method(name: str, row: MethodRow, config: Experiment, folder: Path,
     file = method_file(row, folder)
     entry = _built_in_method(method, where) if file is None else _method_in_file(file, where)
     default_ce = config.kd.ce if with_kd else entry["default_ce"]
-    masked = config.recipes[config.student_recipe].teacher_correct_only
+    recipe = config.recipes[config.student_recipe]
+    masked = recipe.teacher_correct_only
+    if recipe.micro_batch is not None and entry["needs_whole_batch"]:
+        raise InputError(
+            f"{where}: {method} relates the images of a batch to each other, so batches of {recipe.micro_batch} would "
+            f"be another experiment; remove micro_batch from recipes.{config.student_recipe}, or the row"
+        )
     return MethodIdentity(
         method=method,
         options=catalogue.validate_options(entry, row.options, where=f"{where}.options"),

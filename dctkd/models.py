@@ -171,6 +171,18 @@ def describe_stages(architecture: str, options: Mapping[str, Any] = NO_OPTIONS) 
     return _stages_of(net, architecture)
 
 
+def batch_norm_of(architecture: str, options: Mapping[str, Any] = NO_OPTIONS) -> str | None:
+    """Return the name of a network's first layer that takes statistics over the batch, or None if it has none.
+
+    Raises:
+        InputError: As `describe_stages`.
+    """
+    with torch.device("meta"):
+        net = _create(architecture, options)
+    coupling = nn.modules.batchnorm._BatchNorm
+    return next((name for name, module in net.named_modules() if isinstance(module, coupling)), None)
+
+
 def build_model(
     architecture: str,
     *,

@@ -17,7 +17,7 @@ from dctkd.engine.rng import RandomState
 from dctkd.errors import InputError
 from dctkd.identity import Identity, ModelIdentity, method_file
 from dctkd.methods.base import DataSpec, Method
-from dctkd.models import ModelSpec, StageModel, build_model, describe_stages, spec
+from dctkd.models import ModelSpec, StageModel, batch_norm_of, build_model, describe_stages, spec
 from dctkd.plan import Plan, Run, pair_stages
 
 Pairing = tuple[tuple[int, int], ...]
@@ -40,6 +40,28 @@ def stages_of(identity: Identity) -> Pairing:
             last = len(stages) - 1
             raise InputError(f"pairs.stages: {role} stage {bad[0]} does not exist; it has stages 0 to {last}")
     return identity.stages
+
+
+def require_separable_batches(plan: Plan) -> None:
+    """Refuse `micro_batch` where a network's batch normalisation would make it another experiment.
+
+    Raises:
+        InputError: With the recipe, the network and its layer.
+    """
+    used = {
+        (name, run.student or run.teacher)
+        for name, runs in ((plan.config.teacher_recipe, plan.teachers), (plan.config.student_recipe, plan.runs))
+        for run in runs
+        if plan.config.recipes[name].micro_batch is not None
+    }
+    for recipe, network in sorted(used):
+        model = plan.config.models[network]
+        if (layer := batch_norm_of(model.architecture, model.options)) is not None:
+            raise InputError(
+                f"{plan.config_file}: recipes.{recipe}.micro_batch: {model.architecture} (models.{network}) normalises "
+                f"over the batch ({layer}), so smaller batches would be another experiment; remove micro_batch, or "
+                "take a network with group or layer normalisation (options: {norm_layer: groupnorm})"
+            )
 
 
 def pair_networks(run: Run, num_classes: int) -> tuple[StageModel, StageModel]:

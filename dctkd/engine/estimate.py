@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dctkd.data.survey import survey
-from dctkd.engine.build import pair_networks, stages_of
+from dctkd.engine.build import pair_networks, require_separable_batches, stages_of
 from dctkd.engine.cost import Census, measure_costs, published_census
 from dctkd.engine.device import resolve_device, resolve_precision
 from dctkd.errors import InputError
@@ -38,6 +38,7 @@ def estimate(plan: Plan, results: Path, *, costs: dict[str, Any] | None = None) 
         results: The results folder; datasets that are not packed yet are surveyed where they lie.
         costs: What `measure_costs` returned for this plan; None: it is counted now.
     """
+    require_separable_batches(plan)
     try:
         census = published_census(plan, results)
     except InputError:

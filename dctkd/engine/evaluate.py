@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dctkd.engine.interrupt import Interrupt
 from dctkd.engine.learner import Learner
 from dctkd.engine.stream import Stream
 from dctkd.metrics import Result
@@ -23,16 +24,22 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(learners: Sequence[Learner], stream: Stream, *, num_classes: int) -> list[Evaluation]:
+def evaluate(
+    learners: Sequence[Learner], stream: Stream, *, num_classes: int, interrupt: Interrupt
+) -> list[Evaluation]:
     """Test learners on the whole test set, in one pass over the images.
 
     Args:
         learners: Their networks are put into eval mode.
         stream: Source of the test batches.
         num_classes: Classes of the dataset.
+        interrupt: Asked after every batch.
 
     Returns:
         One evaluation per learner, in order; each is the same whatever stands beside it.
+
+    Raises:
+        InterruptedRunError: If asked to stop; the learners are as they were.
     """
     accuracies = [Accuracy(num_classes) for _ in learners]
     for learner in learners:
@@ -42,6 +49,7 @@ def evaluate(learners: Sequence[Learner], stream: Stream, *, num_classes: int) -
             with learner.shape.autocast():
                 outputs = learner.model(batch.images_BCHW)
             accuracies[position].update(outputs.logits_BK.float(), batch.target_B, batch.index_B)
+        interrupt.raise_if_requested()
     return [Evaluation(tuple(accuracy.result()), accuracy.predictions()) for accuracy in accuracies]
 
 

@@ -5,10 +5,8 @@ Imports no torch until something must be trained.
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,9 @@ from dctkd.engine.device import DeviceKind, Precision, resolve_device, resolve_p
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
 from dctkd.errors import InputError
 from dctkd.identity import Identity
+from dctkd.locks import Held, Patience
 from dctkd.plan import Plan, Run
 from dctkd.store import RunFolder, Store, digest_of, read_edge
-
-logger = logging.getLogger(__name__)
-
-POLL_S = 0.5
 
 
 class FailedRunsError(Exception):
@@ -116,15 +111,24 @@ def _pretrained_weights(run: Run) -> str | None:
 def run_job(job: Job, interrupt: Interrupt) -> None:
     """Publish what is finished, train what can be claimed, wait for what another process trains.
 
+    Locks are taken without waiting and given back before anything is waited for, so packs that share runs cannot
+    deadlock.
+
     Raises:
         FailedRunsError: After all others are in the store, if a run crashed.
-        InterruptedRunError: If asked to stop; everything is saved.
+        InterruptedRunError: If asked to stop, or at the limit of waiting; everything is saved.
     """
-    failed, others = _train_what_is_free(job, interrupt)
-    for task in others:
-        with _waiting_for(task, interrupt):
-            if task.folder.metrics() is None:  # its trainer died or failed
-                failed += _train(job, [task], interrupt)
+    failed: list[Task] = []
+    patience = Patience(job.plan.config.wait_limit_s)
+    while pending := [task for task in job.tasks if task not in failed and task.folder.metrics() is None]:
+        with ExitStack() as stack:
+            claims = _claim(pending, stack)
+            if claims:
+                crashed = _train(job, claims, interrupt)
+                failed += crashed
+                _require_progress(claims, crashed)
+                continue
+        _wait_for(pending, patience, interrupt)
     for task in job.tasks:
         if task not in failed:
             job.store.publish(task.run, task.folder)
@@ -134,41 +138,38 @@ def run_job(job: Job, interrupt: Interrupt) -> None:
         raise FailedRunsError(f"{len(failed)} of {len(job.tasks)} runs crashed: {names}; {reason}")
 
 
-def _train_what_is_free(job: Job, interrupt: Interrupt) -> tuple[list[Task], list[Task]]:
-    """Train the unfinished runs that nobody else trains; return those that crashed and those that others train.
-
-    Locks are taken without waiting and given back before anything is waited for, so packs that share runs cannot
-    deadlock.
-    """
-    mine: list[Task] = []
-    others: list[Task] = []
-    with ExitStack() as claims:
-        for task in job.tasks:
-            if task.folder.metrics() is not None:
-                continue
-            claim = task.folder.claim()
-            if claim is None:
-                logger.info("%s is being trained by %s", task.run.path, task.folder.owner())
-                others.append(task)
-                continue
-            claims.enter_context(claim)
-            if task.folder.metrics() is None:  # not finished between the two looks
-                mine.append(task)
-        return (_train(job, mine, interrupt) if mine else []), others
+def _claim(pending: Sequence[Task], stack: ExitStack) -> dict[Task, Held]:
+    """Return the locks of the runs that nobody else trains."""
+    claims = {}
+    for task in pending:
+        held = task.folder.claim()
+        if held is None:
+            continue
+        stack.enter_context(held)
+        if task.folder.metrics() is None:  # not finished between the two looks
+            claims[task] = held
+    return claims
 
 
-@contextmanager
-def _waiting_for(task: Task, interrupt: Interrupt) -> Iterator[None]:
-    """Wait until nobody trains a run, then hold its lock."""
-    while (claim := task.folder.claim()) is None:
-        if interrupt.requested:
-            raise InterruptedRunError(f"stopped while waiting for {task.folder.owner()}")
-        time.sleep(POLL_S)
-    with claim:
-        yield
-
-
-def _train(job: Job, tasks: list[Task], interrupt: Interrupt) -> list[Task]:
+def _train(job: Job, claims: Mapping[Task, Held], interrupt: Interrupt) -> list[Task]:
     from dctkd.engine.pack import train_tasks
 
-    return train_tasks(job, tasks, interrupt)
+    return train_tasks(job, list(claims), claims, interrupt)
+
+
+def _require_progress(claims: Mapping[Task, Held], crashed: Sequence[Task]) -> None:
+    """Stop instead of training for ever what does not become finished."""
+    for task, held in claims.items():
+        if task not in crashed and not held.is_lost and task.folder.metrics() is None:
+            raise InputError(
+                f"{task.folder.path}: the run is trained but its metrics.json cannot be read back; check that disk, "
+                "then run the same command again"
+            )
+
+
+def _wait_for(pending: Sequence[Task], patience: Patience, interrupt: Interrupt) -> None:
+    interrupt.raise_if_requested()
+    others = ", ".join(f"{task.run.path} is trained by {task.folder.owner()}" for task in pending)
+    if patience.is_over:
+        raise InterruptedRunError(f"wait_limit_s is over: {others}; run the same command again to go on")
+    patience.wait(others)

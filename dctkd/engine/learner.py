@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dctkd.engine.device import Precision
+from dctkd.engine.failure import DivergedError, Failure
 from dctkd.engine.objective import Objective, Terms, make_optimiser
 from dctkd.engine.rng import RandomState
 from dctkd.engine.schedule import lr_at, ramp_at
@@ -21,22 +22,27 @@ from dctkd.identity import Identity
 from dctkd.methods.base import Batch
 from dctkd.models import Outputs, StageModel
 
-SYNC_EVERY_STEPS = 50
-"""On GPU non-finite values are looked for this often: a look is a host sync."""
-
-
-class DivergedError(Exception):
-    """Loss or gradient norm is not finite; the optimiser has not stepped on it."""
+GPU_LOOK_EVERY_STEPS = 50
+"""On GPU the host learns this often whether all values were finite: a look is a host sync."""
 
 
 @dataclass(frozen=True)
 class LoopShape:
-    """How long a run is and where it computes."""
+    """How long a run is and where it computes.
+
+    Attributes:
+        steps_per_epoch: Batches of one epoch.
+        total_steps: Batches of the whole run.
+        device: Where it computes.
+        precision: Of the forward passes.
+        look_every_steps: Steps between two looks at whether loss and gradient are finite; GPU_LOOK_EVERY_STEPS on GPU.
+    """
 
     steps_per_epoch: int
     total_steps: int
     device: torch.device
     precision: Precision
+    look_every_steps: int = 1
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the autocast context of a forward pass."""
@@ -78,44 +84,87 @@ class Learner:
         self.images_seen = 0
         self.own_steps_s = 0.0
         self.teacher_passes_s = 0.0
-        self.failure: BaseException | None = None
+        self.closed_epochs = 0
+        self.failure: Failure | None = None
+        self.last_finite: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
+        self._loss = 0.0
         self._is_finite = torch.ones((), dtype=torch.bool, device=shape.device)
 
     @property
     def is_running(self) -> bool:
-        """Tell whether there are steps left and nothing has stopped the run."""
-        return self.failure is None and self.step < self.shape.total_steps
+        """Tell whether there is something left to do and nothing has stopped the run."""
+        return self.failure is None and (self.step < self.shape.total_steps or self.has_open_epoch)
+
+    @property
+    def has_open_epoch(self) -> bool:
+        """Tell whether an epoch's last step is taken but its numbers are not all recorded yet."""
+        return self.step % self.shape.steps_per_epoch == 0 and self.epoch > self.closed_epochs
 
     @property
     def epoch(self) -> int:
         """Epochs done."""
         return self.step // self.shape.steps_per_epoch
 
+    def fail(self, error: BaseException) -> None:
+        """Stop the run for a reason, and give its memory back to the others."""
+        self.failure = Failure.of(error)
+        self._sums = {}
+        del self.model, self.objective, self.optimiser, self.parameters
+
     def train_on(self, batch: Batch, teacher: Outputs | None) -> None:
-        """Take one optimiser step.
+        """Take one optimiser step on a whole batch.
 
         Raises:
             DivergedError: Before the step, if the loss or the gradient norm is not finite.
         """
+        self.add_gradient(batch, teacher, share=1.0)
+        self.take_step(len(batch.target_B))
+
+    def add_gradient(self, part: Batch, teacher: Outputs | None, *, share: float) -> None:
+        """Add the gradient of a part of a batch.
+
+        Args:
+            part: Images and targets.
+            teacher: The teacher's outputs on them, None where a teacher is trained.
+            share: Fraction of the batch's images that the part holds: the batch's loss is the mean over its images.
+
+        Raises:
+            DivergedError: If the loss is not finite.
+        """
         started = time.perf_counter()
-        self._set_lr()
         self.model.train()
         self.objective.train()
         device = self.shape.device
         with self.student_rng.active(device), self.shape.autocast():
-            outputs = self.model(batch.images_BCHW)
+            outputs = self.model(part.images_BCHW)
         ramp = self._ramp()
         with self.method_rng.active(device), self.shape.autocast():
-            terms = self.objective(outputs, teacher, batch, ramp=ramp)
-        self._require_finite(terms.total, "loss")
-        terms.total.backward()
-        self._require_finite(self._gradient_norm(), "gradient norm")
+            terms = self.objective(outputs, teacher, part, ramp=ramp)
+        if (loss := self._finite(terms.total, "loss")) is not None:
+            self._loss += loss * share
+        (terms.total if share == 1.0 else terms.total * share).backward()
+        self._count(outputs, terms, part)
+        self.own_steps_s += time.perf_counter() - started
+
+    def take_step(self, num_images: int) -> None:
+        """Let the optimiser step on the gradient of a whole batch.
+
+        Raises:
+            DivergedError: Before the step, if the gradient norm is not finite.
+        """
+        started = time.perf_counter()
+        self._set_lr()
+        norm = self._finite(self._gradient_norm(), "gradient norm")
+        if self.optimiser.defaults.get("fused"):  # as torch.amp.GradScaler does: a marked step changes nothing
+            self.optimiser.found_inf = (~self._is_finite).float()  # type: ignore[attr-defined]
         self.optimiser.step()
+        if norm is not None:
+            self.last_finite = {"step": self.step, "loss": self._loss, "gradient_norm": norm}
+        self._loss = 0.0
         self.optimiser.zero_grad(set_to_none=True)
-        self._count(outputs, terms, batch)
         self.step += 1
-        self.images_seen += len(batch.target_B)
+        self.images_seen += num_images
         self.own_steps_s += time.perf_counter() - started
 
     def _set_lr(self) -> None:
@@ -140,16 +189,27 @@ class Learner:
             return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
         return torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
 
-    def _require_finite(self, value: Tensor, what: str) -> None:
-        if self.shape.device.type == "cpu":
-            if not math.isfinite(value.item()):
-                raise DivergedError(f"{what} is {value.item()} in step {self.step}")
-            return
-        # On GPU a look at every value would stall the queue: the verdict is kept on the device and read now and then.
+    def _finite(self, value: Tensor, what: str) -> float | None:
+        """Return a value, or None in steps in which the host does not look.
+
+        On GPU a look at every value would stall the queue: the verdict is kept on the device, where it also holds back
+        the optimiser, and read now and then.
+
+        Raises:
+            DivergedError: If the value, or one since the last look, is not finite.
+        """
+        every = self.shape.look_every_steps
+        if every == 1:
+            number = value.item()
+            if not math.isfinite(number):
+                raise DivergedError(f"{what} is {number} in step {self.step}")
+            return number
         self._is_finite &= torch.isfinite(value.detach())
-        is_due = self.step % SYNC_EVERY_STEPS == 0 or (self.step + 1) % self.shape.steps_per_epoch == 0
-        if is_due and not self._is_finite.item():
-            raise DivergedError(f"{what} was not finite in one of the {SYNC_EVERY_STEPS} steps up to step {self.step}")
+        if self.step % every != 0 and (self.step + 1) % self.shape.steps_per_epoch != 0:
+            return None
+        if not self._is_finite.item():
+            raise DivergedError(f"{what} was not finite in one of the {every} steps up to step {self.step}")
+        return value.item()
 
     @torch.no_grad()
     def _count(self, outputs: Outputs, terms: Terms, batch: Batch) -> None:
@@ -203,6 +263,8 @@ class Learner:
             "sums": dict(self._sums),
             "history": list(self.history),
             "best": dict(self.best),
+            "closed_epochs": self.closed_epochs,
+            "last_finite": dict(self.last_finite),
             "images_seen": self.images_seen,
             "own_steps_s": self.own_steps_s,
             "teacher_passes_s": self.teacher_passes_s,
@@ -218,6 +280,7 @@ class Learner:
         self.step, self.history, self.best = state["step"], list(state["history"]), dict(state["best"])
         self.images_seen, self.own_steps_s = state["images_seen"], state["own_steps_s"]
         self.teacher_passes_s = state["teacher_passes_s"]
+        self.closed_epochs, self.last_finite = state["closed_epochs"], dict(state["last_finite"])
         self._sums = {
             name: value.to(self.shape.device if name != "images" else "cpu") for name, value in state["sums"].items()
         }

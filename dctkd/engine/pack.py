@@ -5,38 +5,47 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import torch
 
 from dctkd.data.cache import PixelCache
 from dctkd.engine.build import build_learner, build_teacher, stages_of
-from dctkd.engine.checkpoint import load_checkpoint, save_checkpoint
+from dctkd.engine.checkpoint import checkpoints, save_checkpoint
 from dctkd.engine.device import claim_gpu
 from dctkd.engine.evaluate import evaluate, top1_percent
+from dctkd.engine.failure import LostLockError, is_out_of_memory
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
 from dctkd.engine.job import Job, Task
-from dctkd.engine.learner import DivergedError, Learner, LoopShape
+from dctkd.engine.learner import GPU_LOOK_EVERY_STEPS, Learner, LoopShape
 from dctkd.engine.progress import ProgressBar
 from dctkd.engine.records import RunRecord, Speed, exported_weights
 from dctkd.engine.stream import Stream
 from dctkd.engine.train import TeacherPass, teacher_pass, train
 from dctkd.errors import InputError
+from dctkd.locks import Held
 
 logger = logging.getLogger(__name__)
 
+SAVING_SHARE = 50
+"""A checkpoint at the end of an epoch is left out if training since the last took less than so many times its cost."""
 
-def train_tasks(job: Job, tasks: Sequence[Task], interrupt: Interrupt) -> list[Task]:
-    """Train, test and store runs; all are claimed by the caller.
+Claims = Mapping[Task, Held]
 
-    Runs for which memory does not suffice side by side are tried again one by one.
+
+def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Interrupt) -> list[Task]:
+    """Train, test and store runs that this process has claimed.
+
+    Runs for which memory does not suffice side by side are trained in smaller packs, one after the other. A run that
+    another process has taken over (`Held.is_lost`) is left to that one.
 
     Returns:
         The tasks that crashed; state.json in their folders says why.
 
     Raises:
         InterruptedRunError: If asked to stop; every run is saved at the step where it stands.
+        OSError: If a result cannot be written; what was saved before is there.
     """
     with ExitStack() as stack:
         device = torch.device("cpu")
@@ -48,93 +57,174 @@ def train_tasks(job: Job, tasks: Sequence[Task], interrupt: Interrupt) -> list[T
                 )
             device = torch.device("cuda", stack.enter_context(claim_gpu(torch.cuda.device_count())))
         torch.set_num_threads(job.identity.recipe.threads)
-        pack = _Pack(job, tasks, device)
-        pack.train(interrupt)
-        crashed = list(pack.crashed)
-        for task in pack.too_large:
-            logger.warning("%s runs out of memory beside %s others; trying it alone", task.run.path, len(tasks) - 1)
-            alone = _Pack(job, [task], device)
-            alone.train(interrupt)
-            crashed += alone.crashed
+        groups, crashed = [list(tasks)], []
+        while groups:
+            group = groups.pop(0)
+            pack = _Pack(job, group, device, claims)
+            pack.run(interrupt)
+            crashed += pack.crashed
+            groups += _smaller(group, pack.too_large)
+            del pack  # before the next one is built: its memory is what is lacking
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
         return crashed
+
+
+def _smaller(group: list[Task], too_large: list[Task]) -> list[list[Task]]:
+    """Return the packs in which what did not fit is tried next: what left a pack together, or halves of a whole one."""
+    if not too_large:
+        return []
+    parts = [too_large] if len(too_large) < len(group) else [group[::2], group[1::2]]
+    logger.warning(
+        "%s of %s students do not fit into memory side by side; they are trained again in packs of %s, from their last "
+        "checkpoints (students_per_job of the experiment cuts smaller packs from the start)",
+        len(too_large),
+        len(group),
+        " and ".join(str(len(part)) for part in parts),
+    )
+    return parts
 
 
 class _Pack:
     """The learners of one process."""
 
-    def __init__(self, job: Job, tasks: Sequence[Task], device: torch.device) -> None:
-        self.job, self.tasks, self.device = job, list(tasks), device
+    def __init__(self, job: Job, tasks: Sequence[Task], device: torch.device, claims: Claims) -> None:
+        self.job, self.tasks, self.device, self.claims = job, list(tasks), device, claims
         self.crashed: list[Task] = []
         self.too_large: list[Task] = []
+        self.learners: dict[Task, Learner] = {}
+        self.saved_at: dict[Task, tuple[int, int]] = {}
+        self.saved_s, self.saving_s = time.monotonic(), 0.0
+        self.speed = Speed(job=job, num_learners=len(self.tasks), device=device)
         identity = job.identity
         self.cache = PixelCache.open(job.store.results / job.data["cache"])
         self.stream = Stream(
             self.cache, identity.data.input, identity.seed, identity.recipe.batch_size, identity.recipe.epochs, device
         )
-        self.shape = LoopShape(self.stream.steps_per_epoch, self.stream.total_steps, device, tasks[0].precision)
-        self.pairing = stages_of(identity)
-        self.teacher: TeacherPass | None = None
-        self.teacher_spec = None
-        if job.teacher is not None:
-            model, self.teacher_spec = build_teacher(job, self.cache, self.pairing, device)
-            self.teacher = teacher_pass(model, self.shape.autocast)
-        self.learners: dict[Task, Learner] = {}
-        self.saved_s = time.monotonic()
-        self.speed = Speed(job=job, num_learners=len(self.tasks), device=device)
+        look = GPU_LOOK_EVERY_STEPS if device.type == "cuda" else 1
+        self.shape = LoopShape(self.stream.steps_per_epoch, self.stream.total_steps, device, tasks[0].precision, look)
 
-    def train(self, interrupt: Interrupt) -> None:
+    def run(self, interrupt: Interrupt) -> None:
         """Bring every task to a stored result, or say why not."""
-        for task in self.tasks:
-            self._build(task)
-        with ProgressBar(self.stream, enabled=self.job.show_progress) as self.progress:
-            try:
-                train(
-                    list(self.learners.values()),
-                    self.stream,
-                    teacher=None if self.teacher is None else self.speed.timed_teacher(self.teacher),
-                    after_step=self._after_step,
-                    after_epoch=self._after_epoch,
-                    interrupt=interrupt,
-                )
-            except InterruptedRunError:
-                self._save([learner for learner in self.learners.values() if learner.failure is None])
-                raise
-        self._finish()
-
-    def _build(self, task: Task) -> None:
-        record = RunRecord(self.job, task)
         try:
-            learner = build_learner(self.job, task, self.cache, self.shape, self.pairing, self.teacher_spec)
-            record.start(self.pairing)
-            if (state := load_checkpoint(task.folder.path, digest=task.folder.digest)) is not None:
-                learner.load_state_dict(state)
-                logger.info("%s resumes at step %s of %s", task.run.path, learner.step, self.stream.total_steps)
-        except InputError:
+            self._build(interrupt)
+            self._train(interrupt)
+            self._finish(interrupt)
+        except InterruptedRunError:
+            self._save(self._standing())
             raise
-        except Exception as error:  # a method that cannot be built must not end the other students
-            self._crash(task, error)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._save(self._standing())
+            self._run_out_of_memory(error)
+
+    def _standing(self) -> list[Learner]:
+        """Learners that stand between two steps."""
+        return [learner for learner in self.learners.values() if learner.failure is None]
+
+    def _run_out_of_memory(self, error: BaseException) -> None:
+        """Note that memory did not suffice for what all share: the teacher's pass, a batch, a test."""
+        if len(self.tasks) > 1:
+            self.too_large = list(self.tasks)
             return
-        self.learners[task] = learner
+        learner = next(iter(self.learners.values()), None)
+        if learner is None:
+            raise error
+        learner.fail(error)
+        RunRecord(self.job, self.tasks[0]).finish_without_result(learner, self.speed)
+
+    def _build(self, interrupt: Interrupt) -> None:
+        pairing = stages_of(self.job.identity)
+        self.teacher: TeacherPass | None = None
+        teacher_spec = None
+        if self.job.teacher is not None:
+            model, teacher_spec = build_teacher(self.job, self.cache, pairing, self.device)
+            self.teacher = teacher_pass(model, self.shape.autocast)
+        for task in self.tasks:
+            interrupt.raise_if_requested()
+            try:
+                learner = build_learner(self.job, task, self.cache, self.shape, pairing, teacher_spec)
+                RunRecord(self.job, task).start(pairing)
+                if not self._resume(task, learner):
+                    learner = build_learner(self.job, task, self.cache, self.shape, pairing, teacher_spec)
+            except (InputError, OSError):
+                raise
+            except Exception as error:  # a method that cannot be built must not end the other students
+                if is_out_of_memory(error):
+                    raise
+                self._crash(task, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+            else:
+                self.learners[task] = learner
+
+    def _resume(self, task: Task, learner: Learner) -> bool:
+        """Continue from the newest checkpoint that fits; tell whether the learner can be used as it is now."""
+        has_tried = False
+        for state in checkpoints(task.folder.path, digest=task.folder.digest):
+            try:
+                learner.load_state_dict(state)
+            except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                logger.warning("%s: a checkpoint does not fit this version (%s); it is not used", task.run.path, reason)
+                has_tried = True
+                continue
+            self.saved_at[task] = (learner.step, learner.closed_epochs)
+            logger.info("%s resumes at step %s of %s", task.run.path, learner.step, self.stream.total_steps)
+            return True
+        return not has_tried
+
+    def _train(self, interrupt: Interrupt) -> None:
+        with ProgressBar(self.stream, enabled=self.job.show_progress) as self.progress:
+            train(
+                list(self.learners.values()),
+                self.stream,
+                teacher=None if self.teacher is None else self.speed.timed_teacher(self.teacher),
+                after_step=self._after_step,
+                after_epoch=lambda group: self._after_epoch(group, interrupt),
+                interrupt=interrupt,
+            )
 
     def _task_of(self, learner: Learner) -> Task:
         return next(task for task, other in self.learners.items() if other is learner)
 
     def _after_step(self, group: Sequence[Learner]) -> None:
+        teacher_pass_s = self.speed.take_teacher_pass_s()
         for learner in group:
-            learner.teacher_passes_s += self.speed.last_teacher_pass_s
+            learner.teacher_passes_s += teacher_pass_s
         self.progress.advance(group)
-        if time.monotonic() - self.saved_s >= self.job.plan.config.checkpoint_every_s:
-            self._save(group)
+        self._leave_what_is_lost(group)
+        elapsed_s = time.monotonic() - self.saved_s
+        has_ended_epoch = bool(group) and group[0].step % self.stream.steps_per_epoch == 0
+        if elapsed_s >= self.job.plan.config.checkpoint_every_s or (
+            has_ended_epoch and elapsed_s >= SAVING_SHARE * self.saving_s
+        ):
+            self._save([learner for learner in group if learner.failure is None])
+
+    def _leave_what_is_lost(self, group: Sequence[Learner]) -> None:
+        for learner in group:
+            if self.claims[self._task_of(learner)].is_lost:
+                learner.fail(LostLockError(f"{learner.name} is being trained by another process now"))
 
     def _save(self, learners: Sequence[Learner]) -> None:
+        """Write checkpoints. Where that fails the training goes on: only a later kill would cost more."""
+        started_s = time.monotonic()
         for learner in learners:
-            save_checkpoint(self._task_of(learner).folder.path, learner.state_dict())
+            task, position = self._task_of(learner), (learner.step, learner.closed_epochs)
+            if self.saved_at.get(task) == position or not learner.step:
+                continue
+            try:
+                save_checkpoint(task.folder.path, learner.state_dict())
+            except OSError as error:
+                logger.warning("%s cannot be saved (%s); what was saved before is kept", learner.name, error)
+            else:
+                self.saved_at[task] = position
         self.saved_s = time.monotonic()
+        self.saving_s = self.saved_s - started_s
 
-    def _after_epoch(self, group: Sequence[Learner]) -> None:
+    def _after_epoch(self, group: Sequence[Learner], interrupt: Interrupt) -> None:
         every = self.job.identity.recipe.evaluate_every_epochs
-        if every is not None and (group[0].epoch % every == 0 or not group[0].is_running):
-            evaluations = evaluate(group, self.stream, num_classes=len(self.cache.classes))
+        if every is not None and (group[0].epoch % every == 0 or group[0].step == self.stream.total_steps):
+            evaluations = evaluate(group, self.stream, num_classes=len(self.cache.classes), interrupt=interrupt)
             for learner, evaluation in zip(group, evaluations, strict=True):
                 top1 = top1_percent(evaluation)
                 learner.record("test", "top1_percent", top1, "percent")
@@ -145,32 +235,27 @@ class _Pack:
         for learner in group:
             RunRecord(self.job, self._task_of(learner)).progress(learner, self.speed)
 
-    def _finish(self) -> None:
-        done = [learner for learner in self.learners.values() if learner.failure is None]
+    def _finish(self, interrupt: Interrupt) -> None:
+        self._leave_what_is_lost(self._standing())
+        done = self._standing()
         with self.speed.timing_evaluation():
-            evaluations = evaluate(done, self.stream, num_classes=len(self.cache.classes)) if done else []
+            evaluations = (
+                evaluate(done, self.stream, num_classes=len(self.cache.classes), interrupt=interrupt) if done else []
+            )
         for learner, evaluation in zip(done, evaluations, strict=True):
             RunRecord(self.job, self._task_of(learner)).finish(learner, evaluation, self.cache, self.speed)
         for task, learner in self.learners.items():
-            if isinstance(learner.failure, DivergedError):
-                RunRecord(self.job, task).finish_without_result("diverged", learner, self.speed)
-            elif learner.failure is not None and is_out_of_memory(learner.failure):
-                if len(self.tasks) > 1:
-                    self.too_large.append(task)
-                else:
-                    RunRecord(self.job, task).finish_without_result("oom", learner, self.speed)
-            elif learner.failure is not None:
-                self._crash(task, learner.failure)
+            failure = learner.failure
+            if failure is None or failure.kind == "lost":
+                continue
+            if failure.kind == "oom" and len(self.tasks) > 1:
+                self.too_large.append(task)
+            elif failure.kind == "crashed":
+                self._crash(task, failure.reason, failure.trace)
+            else:
+                RunRecord(self.job, task).finish_without_result(learner, self.speed)
 
-    def _crash(self, task: Task, error: BaseException) -> None:
+    def _crash(self, task: Task, reason: str, trace: str) -> None:
         self.crashed.append(task)
-        text = "".join(traceback.format_exception(error))
-        logger.error("%s crashed: %s", task.run.path, text)
-        RunRecord(self.job, task).crash(f"{type(error).__name__}: {error}", text)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception means that memory did not suffice; torch on CPU raises a plain RuntimeError for it."""
-    return isinstance(
-        error, (MemoryError, torch.cuda.OutOfMemoryError)
-    ) or "DefaultCPUAllocator: can't allocate" in str(error)
+        logger.error("%s crashed: %s", task.run.path, trace)
+        RunRecord(self.job, task).crash(reason, trace)

@@ -32,6 +32,11 @@ from dctkd.store import write_json
 
 logger = logging.getLogger(__name__)
 
+OUT_OF_MEMORY_REMEDY = (
+    "give it a device with more memory, or another recipe: a smaller batch_size, or micro_batch where the network has "
+    "no batch normalisation"
+)
+
 
 @dataclass
 class Speed:
@@ -44,7 +49,7 @@ class Speed:
     job: Job
     num_learners: int
     device: torch.device
-    last_teacher_pass_s: float = 0.0
+    teacher_pass_s: float = 0.0
     evaluation_s: float = 0.0
     started_s: float = field(default_factory=time.perf_counter)
 
@@ -57,10 +62,15 @@ class Speed:
         def run(batch: Batch) -> Outputs:
             started = time.perf_counter()
             outputs = teacher(batch)
-            self.last_teacher_pass_s = time.perf_counter() - started
+            self.teacher_pass_s += time.perf_counter() - started
             return outputs
 
         return run
+
+    def take_teacher_pass_s(self) -> float:
+        """Return the seconds of the teacher's passes since the last call."""
+        seconds, self.teacher_pass_s = self.teacher_pass_s, 0.0
+        return seconds
 
     @contextmanager
     def timing_evaluation(self) -> Iterator[None]:
@@ -133,9 +143,15 @@ class RunRecord:
         write_json(folder / "environment.json", {**now, "platforms": platforms, "mixed_platform": len(platforms) > 1})
 
     def progress(self, learner: Learner, speed: Speed) -> None:
-        """Write history.jsonl, state.json and a line of log.txt at the end of an epoch."""
+        """Write history.jsonl, state.json and a line of log.txt at the end of an epoch, if the disk lets it."""
+        try:
+            self._progress(learner, speed)
+        except OSError as error:
+            logger.warning("%s: its progress cannot be written (%s); it goes on", self.task.run.path, error)
+
+    def _progress(self, learner: Learner, speed: Speed) -> None:
         folder = self.task.folder.path
-        write_atomic(folder / "history.jsonl", learner.history_text())
+        self._history(learner)
         rate = speed.record(learner)["train_images_per_second"]
         self.task.folder.write_state(
             {
@@ -160,6 +176,7 @@ class RunRecord:
     def finish(self, learner: Learner, evaluation: Evaluation, cache: PixelCache, speed: Speed) -> None:
         """Store a result: predictions, weights, timing, then metrics.json."""
         folder = self.task.folder.path
+        self._history(learner)
         results = list(evaluation.results)
         if learner.best:
             results.append(Result("top1_percent", "best_on_test", "test", learner.best["top1_percent"], "percent"))
@@ -178,16 +195,24 @@ class RunRecord:
             {"weights_sha256": sha256_of_bytes(weights), "predictions_sha256": sha256_of_bytes(predictions)},
         )
 
-    def finish_without_result(self, status: str, learner: Learner, speed: Speed) -> None:
+    def finish_without_result(self, learner: Learner, speed: Speed) -> None:
         """Store that a run diverged or does not fit into memory: that is a result too."""
+        assert learner.failure is not None
+        status = learner.failure.kind
         detail = {
             "epoch": learner.epoch,
             "step": learner.step,
-            "reason": str(learner.failure).splitlines()[0],
-            "last_finite_loss": learner.last("train", "loss"),
+            "reason": learner.failure.reason,
+            "last_finite": learner.last_finite,
+            **({"remedy": OUT_OF_MEMORY_REMEDY} if status == "oom" else {}),
         }
+        self._history(learner)
         write_json(self.task.folder.path / "timing.json", speed.record(learner))
         self._metrics(status, [], {"detail": detail})
+
+    def _history(self, learner: Learner) -> None:
+        if learner.history:
+            write_atomic(self.task.folder.path / "history.jsonl", learner.history_text())
 
     def _metrics(self, status: str, results: list[Result], more: dict[str, Any]) -> None:
         folder = self.task.folder

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 
-from dctkd.engine.interrupt import Interrupt, InterruptedRunError
+from dctkd.engine.interrupt import Interrupt
 from dctkd.engine.learner import Learner
 from dctkd.engine.stream import Stream
 from dctkd.methods.base import Batch
@@ -46,20 +47,16 @@ def train(
         InterruptedRunError: If asked to stop; every learner stands between two steps.
     """
     while group := _laggards(learners):
+        if group[0].has_open_epoch:  # stopped while the epoch that it had done was tested
+            _close_epoch(group, after_epoch)
+            continue
         for batch in stream.train(group[0].step, _next_stop(learners, group[0].step, stream.total_steps)):
-            outputs = None if teacher is None else teacher(batch)
-            for learner in group:
-                _attempt(learner, batch, outputs)
+            _step(group, batch, teacher)
             group = [learner for learner in group if learner.failure is None]
-            if group and group[0].step % stream.steps_per_epoch == 0:
-                for learner in group:
-                    learner.end_epoch()
-                after_epoch(group)
+            if group and group[0].has_open_epoch:
+                _close_epoch(group, after_epoch)
             after_step(group)  # last: a checkpoint at the end of an epoch holds what the epoch recorded
-            if interrupt.requested:
-                raise InterruptedRunError(
-                    f"stopped by signal {interrupt.signal_number}; run the same command again to go on"
-                )
+            interrupt.raise_if_requested()
             if not group:
                 break
 
@@ -67,19 +64,41 @@ def train(
 def _laggards(learners: Sequence[Learner]) -> list[Learner]:
     running = [learner for learner in learners if learner.is_running]
     first = min((learner.step for learner in running), default=0)
-    return [learner for learner in running if learner.step == first]
+    group = [learner for learner in running if learner.step == first]
+    return [learner for learner in group if learner.has_open_epoch] or group
+
+
+def _close_epoch(group: Sequence[Learner], after_epoch: Watcher) -> None:
+    for learner in group:
+        learner.end_epoch()
+    after_epoch(group)
+    for learner in group:
+        learner.closed_epochs = learner.epoch
 
 
 def _next_stop(learners: Sequence[Learner], step: int, total: int) -> int:
     return min((learner.step for learner in learners if learner.is_running and learner.step > step), default=total)
 
 
-def _attempt(learner: Learner, batch: Batch, teacher: Outputs | None) -> None:
+def _step(group: Sequence[Learner], batch: Batch, teacher: TeacherPass | None) -> None:
+    """Let every learner take one step on the batch; one that cannot keeps why."""
+    num_images = len(batch.target_B)
+    for part in batch.parts(group[0].identity.recipe.micro_batch):
+        outputs = None if teacher is None else teacher(part)
+        for learner in group:
+            _attempt(learner, partial(learner.add_gradient, part, outputs, share=len(part.target_B) / num_images))
+    for learner in group:
+        _attempt(learner, partial(learner.take_step, num_images))
+
+
+def _attempt(learner: Learner, act: Callable[[], None]) -> None:
+    if learner.failure is not None:
+        return
     try:
-        learner.train_on(batch, teacher)
+        act()
     except Exception as error:  # whatever a method raises must not end the other students
         logger.warning("%s stops in step %s: %s", learner.name, learner.step, error, exc_info=error)
-        learner.failure = error
+        learner.fail(error)
 
 
 def teacher_pass(model: torch.nn.Module, autocast: Callable[[], AbstractContextManager[object]]) -> TeacherPass:

@@ -5,6 +5,7 @@ Shapes: B images of a batch, K classes, C/H/W channels, rows and columns of a st
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -54,6 +55,18 @@ class Batch:
     epoch: int
     progress: float
     sample_weight_B: Tensor | None = None
+
+    def parts(self, size: int | None) -> Iterator[Batch]:
+        """Yield the batch in pieces of at most `size` images; whole if `size` is None."""
+        num_images = len(self.target_B)
+        if size is None or size >= num_images:
+            yield self
+            return
+        for start in range(0, num_images, size):
+            rows = slice(start, start + size)
+            weight_B = None if self.sample_weight_B is None else self.sample_weight_B[rows]
+            images_BCHW, target_B, index_B = self.images_BCHW[rows], self.target_B[rows], self.index_B[rows]
+            yield Batch(images_BCHW, target_B, index_B, self.epoch, self.progress, weight_B)
 
     def mean(self, per_sample_B: Tensor) -> Tensor:
         """Return the mean of a per-sample loss over the whole batch, each sample times its weight.

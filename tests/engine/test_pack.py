@@ -1,10 +1,12 @@
 """What a pack promises: its students end with the bits of students trained alone, and one's failure is its own."""
 
+import itertools
 import json
 import math
 
 import pytest
 
+from dctkd.engine.checkpoint import checkpoints, save_checkpoint
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
 from dctkd.engine.job import FailedRunsError
 from dctkd.methods import METHODS
@@ -68,19 +70,47 @@ def test_students_of_a_seed_start_from_one_network_and_methods_tell_them_apart(m
     assert len({untrained.metrics(method)["weights_sha256"] for method in tiny["methods"]}) == 1
 
 
-@pytest.mark.parametrize("steps", [1, 4, 5])
-def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_bits(make_experiment, tiny, steps, monkeypatch):
+def test_a_pack_that_is_stopped_again_and_again_ends_with_the_same_bits(make_experiment, tiny):
     tiny["methods"] = {"baseline": None, "at+kd": None}
     tiny["models"]["narrow"]["options"]["drop_path_rate"] = 0.2
+    tiny["recipes"]["short"]["evaluate_every_epochs"] = 1
     straight = make_experiment(tiny, "straight").prepare().train()
     resumed = make_experiment(tiny, "resumed").prepare()
-    with pytest.raises(InterruptedRunError):
-        resumed.train(interrupt=stop_after(steps))
-    saved = list(resumed.store.path.glob("*/checkpoint.pt"))
-    assert len(saved) == 2
-    resumed.train()
+    num_stops = 0
+    # It asks twice while it builds, once a step, and once a batch of each test: so it is stopped at every such place.
+    for asks in itertools.cycle([1, 3, 4]):
+        try:
+            resumed.train(interrupt=stop_after(asks))
+        except InterruptedRunError:
+            num_stops += 1
+            assert num_stops < 50
+        else:
+            break
+    assert num_stops > 8
     assert resumed.bits() == straight.bits()
     assert list(resumed.store.path.glob("*/checkpoint*")) == []
+
+
+def test_a_job_that_is_asked_to_stop_saves_each_of_its_runs(make_experiment, tiny):
+    experiment = make_experiment(tiny).prepare()
+    with pytest.raises(InterruptedRunError):
+        experiment.train("kd", "at", interrupt=stop_after(5))
+    assert len(list(experiment.store.path.glob("*/checkpoint.bin"))) == 2
+
+
+def test_a_checkpoint_that_does_not_fit_is_left_and_the_run_starts_anew(make_experiment, tiny, caplog):
+    straight = make_experiment(tiny, "straight").prepare().train("kd")
+    other = make_experiment(tiny, "other").prepare()
+    with pytest.raises(InterruptedRunError):
+        other.train("kd", interrupt=stop_after(4))
+    folder = next(path.parent for path in other.store.path.glob("*/checkpoint.bin"))
+    state = next(checkpoints(folder, digest=folder.name))
+    del state["optimiser"]
+    save_checkpoint(folder, state)
+    save_checkpoint(folder, state)
+    other.train("kd")
+    assert "does not fit this version" in caplog.text
+    assert other.bits() == straight.bits()
 
 
 def test_a_pack_whose_members_stand_at_different_steps_ends_with_the_same_bits(make_experiment, tiny):
@@ -148,7 +178,9 @@ def test_divergence_is_a_result_that_stops_one_student_before_the_step(make_expe
     assert (diverged["status"], diverged["results"]) == ("diverged", [])
     assert diverged["detail"]["epoch"] == 1
     assert diverged["detail"]["step"] == 4
-    assert math.isfinite(diverged["detail"]["last_finite_loss"])
+    assert diverged["detail"]["last_finite"]["step"] == 3
+    assert math.isfinite(diverged["detail"]["last_finite"]["loss"])
+    assert diverged["detail"]["last_finite"]["gradient_norm"] > 0
     for method in ("baseline", "kd"):
         assert experiment.metrics(method) == reference.metrics(method)
 
@@ -169,7 +201,6 @@ def test_a_finished_run_leaves_config_environment_history_predictions_and_no_che
         "config.yaml",
         "environment.json",
         "history.jsonl",
-        "lock",
         "log.txt",
         "metrics.json",
         "predictions.parquet",
