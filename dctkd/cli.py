@@ -6,9 +6,12 @@ Status 0: done (also for runs that diverged: that is a result). 1: a run crashed
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,6 +20,15 @@ import typer
 from dctkd.errors import InputError
 
 RESULTS = Path("results")
+
+MENDABLE = {
+    errno.ENOSPC: "free some space and run the same command again: what is finished is kept",
+    errno.EDQUOT: "free some of your quota and run the same command again: what is finished is kept",
+    errno.EROFS: "this place is read-only; work where you can write, or remount it",
+    errno.EACCES: "you may not write or read there; change its permissions or work elsewhere",
+    errno.EPERM: "you may not write or read there; change its permissions or work elsewhere",
+}
+"""What to do about errors of the operating system that are no fault of the program's."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: from photographs to cached pixels.")
@@ -72,8 +84,9 @@ def pack_data(
     from dctkd.plan import read_plan
 
     experiment = read_plan(plan_file)
-    for edge in edges:
-        publish_data(experiment, edge, RESULTS, workers=workers, progress=_progress_of_packing())
+    with _job():
+        for edge in edges:
+            publish_data(experiment, edge, RESULTS, workers=workers, progress=_progress_of_packing())
 
 
 @data_app.command("verify")
@@ -150,7 +163,8 @@ def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = 
     from dctkd.plan import read_plan
 
     experiment = read_plan(plan_file)
-    measure_overlap(experiment, edges, RESULTS, device=device or experiment.config.device)
+    with _job():
+        measure_overlap(experiment, edges, RESULTS, device=device or experiment.config.device)
 
 
 @app.command()
@@ -161,7 +175,8 @@ def cost(target: Path, plan_file: PlanOption) -> None:
     from dctkd.store import write_json
 
     experiment = read_plan(plan_file)
-    write_json(target, measure_costs(experiment, published_census(experiment, RESULTS)))
+    with _job():
+        write_json(target, measure_costs(experiment, published_census(experiment, RESULTS)))
 
 
 @app.command()
@@ -171,7 +186,8 @@ def speed(target: Path, plan_file: PlanOption) -> None:
     from dctkd.plan import read_plan
     from dctkd.store import write_json
 
-    write_json(target, measure_speed(read_plan(plan_file), RESULTS))
+    with _job():
+        write_json(target, measure_speed(read_plan(plan_file), RESULTS))
 
 
 @app.command()
@@ -183,8 +199,9 @@ def report(
     """Regenerate tables and figures from finished runs."""
     from dctkd.report import build
 
-    for path in build(plan_file.parent, RESULTS / "store", to, partial=partial):
-        typer.echo(path)
+    with _job():
+        for path in build(plan_file.parent, RESULTS / "store", to, partial=partial):
+            typer.echo(path)
 
 
 @app.command("compare")
@@ -258,6 +275,16 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     Console().print(table)
 
 
+@contextmanager
+def _job() -> Iterator[None]:
+    """A job of Snakemake whose every write is whole: it dies with its parent and stops at once when asked to."""
+    from dctkd.engine.interrupt import die_with_parent, unwinding
+
+    die_with_parent()
+    with unwinding():
+        yield
+
+
 def _load_plan(config: Path, settings: list[str] | None) -> Any:
     import os
 
@@ -321,6 +348,10 @@ def main() -> NoReturn:
         _exit(2, f"error: {error}")
     except typer.Abort:
         _exit(130, "aborted")
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        _exit(2, f"error: {error.filename or 'output'}: {error.strerror}; {MENDABLE[error.errno]}")
     except Exception as error:
         _exit_for(error)
     raise SystemExit(0)

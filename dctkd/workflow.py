@@ -44,7 +44,14 @@ def open_plan(
         if not is_main and written.exists():
             return read_plan(written)
         jobs = cores if resolve_device(experiment.device) == "cpu" else gpus
-        return make_plan(experiment, config_file=where, jobs=jobs)
+        plan = make_plan(experiment, config_file=where, jobs=jobs)
+        if any(recipe.micro_batch is not None for recipe in experiment.recipes.values()):
+            from dctkd.engine.build import (
+                require_separable_batches,  # imports timm: plans that split batches pay for it
+            )
+
+            require_separable_batches(plan)
+        return plan
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None

@@ -9,7 +9,11 @@ from dctkd.provenance import write_atomic
 from dctkd.report import report_files
 from dctkd.report.published import published_files
 from dctkd.report.subjects import subject_of
+from dctkd.snakemake_locks import clear_stale_locks
 from dctkd.workflow import open_plan, plan_path
+
+if workflow.is_main_process:
+    clear_stale_locks()
 
 PLAN = open_plan(
     config,
