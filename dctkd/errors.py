@@ -1,4 +1,4 @@
-"""The one error type for what the user can mend, and the wording shared by its messages."""
+"""The one error type for what the user can mend, the wording shared by its messages, and what is no input's fault."""
 
 from __future__ import annotations
 
@@ -38,3 +38,15 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     if near:
         return f"; did you mean {' or '.join(repr(name) for name in near)}?"
     return f"; choose from {', '.join(names)}" if names else "; there is nothing to choose from"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception means that memory did not suffice, for torch as well, which need not be imported.
+
+    torch raises an OutOfMemoryError on GPU, and on CPU plain RuntimeErrors: from its allocator, and from torch.save
+    when the buffer that it writes into cannot grow.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return "DefaultCPUAllocator: can't allocate" in text or ("inline_container.cc" in text and "unexpected pos" in text)

@@ -179,8 +179,13 @@ def batch_norm_of(architecture: str, options: Mapping[str, Any] = NO_OPTIONS) ->
     """
     with torch.device("meta"):
         net = _create(architecture, options)
+    return first_batch_norm(net)
+
+
+def first_batch_norm(module: nn.Module) -> str | None:
+    """Return the name of the first layer that takes statistics over the batch, or None."""
     coupling = nn.modules.batchnorm._BatchNorm
-    return next((name for name, module in net.named_modules() if isinstance(module, coupling)), None)
+    return next((name for name, layer in module.named_modules() if isinstance(layer, coupling)), None)
 
 
 def build_model(

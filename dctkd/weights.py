@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dctkd.errors import InputError, did_you_mean
+from dctkd.errors import InputError, did_you_mean, is_out_of_memory
 from dctkd.provenance import sha256_of_file
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = load_state_dict(str(path), use_ema=False, weights_only=True)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"weights {path}: not a checkpoint of tensors only ({describe_error(error)}); pickled objects are refused "
             "because loading them runs code: save the model's state_dict(), best as .safetensors"

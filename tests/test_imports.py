@@ -29,8 +29,8 @@ ALLOWED = {
     "data": {"config", "errors", "locks", "provenance"},
     "report": {"config", "data.cache", "errors", "metrics", "plan", "store", "provenance"},
     "engine": {
-        "config", "data", "errors", "functional", "identity", "locks", "methods", "metrics", "models", "plan", "provenance",
-        "store", "weights",
+        "config", "data", "errors", "functional", "identity", "locks", "methods", "metrics", "models", "plan",
+        "provenance", "store", "weights",
     },
     "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store"},
 }  # fmt: skip

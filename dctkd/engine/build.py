@@ -17,7 +17,7 @@ from dctkd.engine.rng import RandomState
 from dctkd.errors import InputError
 from dctkd.identity import Identity, ModelIdentity, method_file
 from dctkd.methods.base import DataSpec, Method
-from dctkd.models import ModelSpec, StageModel, batch_norm_of, build_model, describe_stages, spec
+from dctkd.models import ModelSpec, StageModel, batch_norm_of, build_model, describe_stages, first_batch_norm, spec
 from dctkd.plan import Plan, Run, pair_stages
 
 Pairing = tuple[tuple[int, int], ...]
@@ -43,25 +43,39 @@ def stages_of(identity: Identity) -> Pairing:
 
 
 def require_separable_batches(plan: Plan) -> None:
-    """Refuse `micro_batch` where a network's batch normalisation would make it another experiment.
+    """Refuse `micro_batch` where batch normalisation, in a network or a method's layers, makes it another experiment.
 
     Raises:
-        InputError: With the recipe, the network and its layer.
+        InputError: With the recipe, the network or row, and the layer.
     """
-    used = {
-        (name, run.student or run.teacher)
-        for name, runs in ((plan.config.teacher_recipe, plan.teachers), (plan.config.student_recipe, plan.runs))
-        for run in runs
-        if plan.config.recipes[name].micro_batch is not None
-    }
-    for recipe, network in sorted(used):
-        model = plan.config.models[network]
-        if (layer := batch_norm_of(model.architecture, model.options)) is not None:
-            raise InputError(
-                f"{plan.config_file}: recipes.{recipe}.micro_batch: {model.architecture} (models.{network}) normalises "
-                f"over the batch ({layer}), so smaller batches would be another experiment; remove micro_batch, or "
-                "take a network with group or layer normalisation (options: {norm_layer: groupnorm})"
-            )
+    for recipe, runs in ((plan.config.teacher_recipe, plan.teachers), (plan.config.student_recipe, plan.runs)):
+        if plan.config.recipes[recipe].micro_batch is None:
+            continue
+        where = f"{plan.config_file}: recipes.{recipe}.micro_batch"
+        for name in sorted({run.student or run.teacher for run in runs}):
+            model = plan.config.models[name]
+            if (layer := batch_norm_of(model.architecture, model.options)) is not None:
+                raise InputError(
+                    f"{where}: {model.architecture} (models.{name}) normalises over the batch ({layer}), so smaller "
+                    "batches would be another experiment; remove micro_batch, or take a network with group or layer "
+                    "normalisation (options: {norm_layer: groupnorm})"
+                )
+        for run in {(run.pair, run.method): run for run in runs if run.student is not None}.values():
+            if (layer := _batch_norm_of_method(plan, run)) is not None:
+                raise InputError(
+                    f"{where}: the layers of row {run.method} normalise over the batch ({layer}), so smaller batches "
+                    "would be another experiment; remove micro_batch, or the row"
+                )
+
+
+def _batch_norm_of_method(plan: Plan, run: Run) -> str | None:
+    student, teacher = pair_networks(run, num_classes=2)
+    crop = run.identity["data"]["input"]["crop"]
+    data = DataSpec(num_classes=2, num_train_images=2, labels=(0, 1))
+    options = run.identity["method"]["options"]
+    with torch.device("meta"):
+        method = methods.create(method_of(plan, run), spec(student, crop), spec(teacher, crop), data, **options)
+    return first_batch_norm(method)
 
 
 def pair_networks(run: Run, num_classes: int) -> tuple[StageModel, StageModel]:

@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
+from dctkd.errors import is_out_of_memory
 
 
 class DivergedError(Exception):
@@ -17,17 +17,21 @@ class LostLockError(Exception):
     """Another process has taken the run over."""
 
 
+AMBIGUOUS = ("could not create a primitive", "could not create a memory", "could not create a memory object")
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a learner stopped. Text only: an exception would keep the tensors of its frames in memory.
 
     Attributes:
-        kind: diverged, oom, lost (another process trains the run now) or crashed.
+        kind: diverged, oom, lost (another process trains the run now), crashed, or perhaps_oom: oneDNN says of a lack
+            of memory what it also says of other faults, so a smaller pack is worth a try, and alone it is a crash.
         reason: One line.
         trace: The traceback.
     """
 
-    kind: Literal["diverged", "oom", "lost", "crashed"]
+    kind: Literal["diverged", "oom", "perhaps_oom", "lost", "crashed"]
     reason: str
     trace: str
 
@@ -42,11 +46,5 @@ class Failure:
             return cls("lost", text, trace)
         if is_out_of_memory(error):
             return cls("oom", text, trace)
-        return cls("crashed", f"{type(error).__name__}: {text}", trace)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception means that memory did not suffice; torch on CPU raises a plain RuntimeError for it."""
-    return isinstance(
-        error, (MemoryError, torch.cuda.OutOfMemoryError)
-    ) or "DefaultCPUAllocator: can't allocate" in str(error)
+        kind: Literal["perhaps_oom", "crashed"] = "perhaps_oom" if text in AMBIGUOUS else "crashed"
+        return cls(kind, f"{type(error).__name__}: {text}", trace)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import torch
 
@@ -15,7 +17,7 @@ from dctkd.engine.build import build_learner, build_teacher, stages_of
 from dctkd.engine.checkpoint import checkpoints, save_checkpoint
 from dctkd.engine.device import claim_gpu
 from dctkd.engine.evaluate import evaluate, top1_percent
-from dctkd.engine.failure import LostLockError, is_out_of_memory
+from dctkd.engine.failure import LostLockError
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
 from dctkd.engine.job import Job, Task
 from dctkd.engine.learner import GPU_LOOK_EVERY_STEPS, Learner, LoopShape
@@ -23,7 +25,7 @@ from dctkd.engine.progress import ProgressBar
 from dctkd.engine.records import RunRecord, Speed, exported_weights
 from dctkd.engine.stream import Stream
 from dctkd.engine.train import TeacherPass, teacher_pass, train
-from dctkd.errors import InputError
+from dctkd.errors import InputError, is_out_of_memory
 from dctkd.locks import Held
 
 logger = logging.getLogger(__name__)
@@ -65,9 +67,18 @@ def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Inte
             crashed += pack.crashed
             groups += _smaller(group, pack.too_large)
             del pack  # before the next one is built: its memory is what is lacking
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            if groups:
+                _give_memory_back()
         return crashed
+
+
+def _give_memory_back() -> None:
+    """Return what is free in this process to the device and to the system, where allocators would keep it."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _smaller(group: list[Task], too_large: list[Task]) -> list[list[Task]]:
@@ -214,7 +225,9 @@ class _Pack:
                 continue
             try:
                 save_checkpoint(task.folder.path, learner.state_dict())
-            except OSError as error:
+            except Exception as error:
+                if not isinstance(error, OSError) and not is_out_of_memory(error):
+                    raise
                 logger.warning("%s cannot be saved (%s); what was saved before is kept", learner.name, error)
             else:
                 self.saved_at[task] = position
@@ -248,9 +261,9 @@ class _Pack:
             failure = learner.failure
             if failure is None or failure.kind == "lost":
                 continue
-            if failure.kind == "oom" and len(self.tasks) > 1:
+            if failure.kind in ("oom", "perhaps_oom") and len(self.tasks) > 1:
                 self.too_large.append(task)
-            elif failure.kind == "crashed":
+            elif failure.kind in ("crashed", "perhaps_oom"):
                 self._crash(task, failure.reason, failure.trace)
             else:
                 RunRecord(self.job, task).finish_without_result(learner, self.speed)

@@ -97,8 +97,9 @@ def _attempt(learner: Learner, act: Callable[[], None]) -> None:
     try:
         act()
     except Exception as error:  # whatever a method raises must not end the other students
-        logger.warning("%s stops in step %s: %s", learner.name, learner.step, error, exc_info=error)
         learner.fail(error)
+    if learner.failure is not None:  # as text: a log record with the exception would keep its tensors in memory
+        logger.warning("%s stops in step %s: %s", learner.name, learner.step, learner.failure.trace.rstrip())
 
 
 def teacher_pass(model: torch.nn.Module, autocast: Callable[[], AbstractContextManager[object]]) -> TeacherPass:
