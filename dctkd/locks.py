@@ -91,14 +91,18 @@ class Held:
         self.path, self.owner, self.is_lost = path, owner, False
         self._file: int | None = file
         self._num_blanks = 0
+        self._guard = threading.Lock()
 
     def beat(self) -> None:
         """Renew the lock, or find that another process has taken it over."""
-        if self._file is None or self.is_lost:
-            return
+        with self._guard:  # a file that is given back meanwhile may already be another one's number
+            if self._file is not None and not self.is_lost:
+                self._renew(self._file)
+
+    def _renew(self, file: int) -> None:
         try:
             owner = _read(self.path)
-            os.utime(self._file)
+            os.utime(file)
         except FileNotFoundError:
             owner = None
         except OSError:  # a file system that is not reachable for a while says nothing about the lock
@@ -114,13 +118,14 @@ class Held:
     def release(self) -> None:
         """Give the lock back; releasing twice does no harm."""
         _HEART.forget(self)
-        file, self._file = self._file, None
-        if file is None:
-            return
-        if not self.is_lost:
-            with suppress(OSError):
-                self.path.unlink()  # while it is held: whoever has just opened it finds its file gone and starts over
-        os.close(file)
+        with self._guard:
+            file, self._file = self._file, None
+            if file is None:
+                return
+            if not self.is_lost:
+                with suppress(OSError):
+                    self.path.unlink()  # while it is held: whoever has just opened it finds it gone and starts over
+            os.close(file)
 
     def __enter__(self) -> Self:
         return self
