@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "dctkd"
 # Part of the package -> parts it may import. A part is a folder or a module of the package.
 ALLOWED = {
     "errors": set(),
+    "archives": {"errors"},
     "provenance": {"", "engine.device"},
     "config": {"errors"},
     "identity": {"config", "errors", "provenance", "data", "methods"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "models": {"errors", "weights"},
     "methods": {"errors", "functional", "models", "provenance"},
     "metrics": {"errors", "functional", "models", "weights", "methods"},
-    "data": {"config", "errors", "provenance"},
+    "data": {"archives", "config", "errors", "provenance"},
     "report": {"config", "data.cache", "errors", "metrics", "plan", "store", "provenance"},
     "engine": {
         "config", "data", "errors", "functional", "identity", "methods", "metrics", "models", "plan", "provenance",
