@@ -114,8 +114,13 @@ class Experiment:
         run = next(run for run in self.plan.runs if (run.method, run.seed) == (method, seed))
         return json.loads((self.results / run.path).read_text())
 
-    def store_folder(self, method):
-        return self.store.path / self.metrics(method)["digest"]
+    def store_folder(self, method, seed=0):
+        return self.store.path / self.metrics(method, seed)["digest"]
+
+    @property
+    def teacher_digest(self):
+        """Digest of the first teacher's run."""
+        return json.loads((self.results / self.plan.teachers[0].path).read_text())["digest"]
 
     def bits(self):
         """Map every deterministic file below results/ to its hash."""

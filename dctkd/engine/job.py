@@ -36,6 +36,7 @@ class Task:
     run: Run
     folder: RunFolder
     precision: Precision
+    pretrained_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,15 @@ def make_job(
     tasks = []
     for run in runs:
         precision = resolve_precision(run.identity["recipe"]["precision"], kind)
+        weights = _pretrained_weights(run)
         digest = digest_of(
             run.spec,
             fingerprint=data["fingerprint"],
             teacher=teacher_folder.digest if teacher_folder else None,
             precision=precision,
-            weights=_pretrained_weights(run),
+            weights=weights,
         )
-        tasks.append(Task(run, store.folder(digest), precision))
+        tasks.append(Task(run, store.folder(digest), precision, weights))
     return Job(plan, store, tuple(tasks), data, teacher, teacher_folder, kind, show_progress)
 
 
@@ -123,7 +125,8 @@ def run_job(job: Job, interrupt: Interrupt) -> None:
     failed, others = _train_what_is_free(job, interrupt)
     for task in others:
         with _waiting_for(task, interrupt):
-            if task.folder.metrics() is None:  # its trainer died or failed
+            if not task.folder.is_finished():  # its trainer died or failed
+                task.folder.discard_damage()
                 failed += _train(job, [task], interrupt)
     for task in job.tasks:
         if task not in failed:
@@ -144,7 +147,7 @@ def _train_what_is_free(job: Job, interrupt: Interrupt) -> tuple[list[Task], lis
     others: list[Task] = []
     with ExitStack() as claims:
         for task in job.tasks:
-            if task.folder.metrics() is not None:
+            if task.folder.is_finished():
                 continue
             claim = task.folder.claim()
             if claim is None:
@@ -152,7 +155,8 @@ def _train_what_is_free(job: Job, interrupt: Interrupt) -> tuple[list[Task], lis
                 others.append(task)
                 continue
             claims.enter_context(claim)
-            if task.folder.metrics() is None:  # not finished between the two looks
+            if not task.folder.is_finished():  # not finished between the two looks
+                task.folder.discard_damage()
                 mine.append(task)
         return (_train(job, mine, interrupt) if mine else []), others
 

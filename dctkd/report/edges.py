@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dctkd.errors import InputError
 from dctkd.metrics import Result
 from dctkd.plan import Plan, Run
-from dctkd.store import SCHEMA, RunFolder
+from dctkd.store import SCHEMA, RunFolder, Store
 
 logger = logging.getLogger(__name__)
 
@@ -189,16 +188,10 @@ def _with_unpublished(
 
 def _finished_by_spec(store: Path) -> dict[str, list[RunFolder]]:
     index: dict[str, list[RunFolder]] = {}
-    for folder in _folders(store):
+    for folder in Store(store.parent).folders():
         metrics = folder.metrics()
         if metrics is not None:
             index.setdefault(str(metrics.get("spec")), []).append(folder)
         elif (folder.path / "metrics.json").exists():
             logger.warning("%s: metrics.json is not whole; the run counts as missing", folder.path)
     return index
-
-
-def _folders(store: Path) -> Iterator[RunFolder]:
-    for path in sorted(store.iterdir()) if store.is_dir() else ():
-        if path.is_dir():
-            yield RunFolder(path)

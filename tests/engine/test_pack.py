@@ -168,12 +168,12 @@ def test_a_finished_run_leaves_config_environment_history_predictions_and_no_che
     assert names == {
         "config.yaml",
         "environment.json",
+        "files.json",
         "history.jsonl",
         "lock",
         "log.txt",
         "metrics.json",
         "predictions.parquet",
-        "state.json",
         "timing.json",
         "weights.safetensors",
     }
