@@ -144,3 +144,17 @@ def make_experiment(tmp_path):
 
     yield make
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def make_shared_experiment(tmp_path_factory):
+    """Make tiny experiments, but for the given keys, that a module's tests share and leave as they were."""
+    import torch
+
+    threads = torch.get_num_threads()
+
+    def make(name, **changes):
+        return Experiment(tmp_path_factory.mktemp(name), {**copy.deepcopy(TINY), **changes})
+
+    yield make
+    torch.set_num_threads(threads)

@@ -17,7 +17,8 @@ ALLOWED = {
     "config": {"errors"},
     "identity": {"config", "errors", "provenance", "data", "methods"},
     "plan": {"config", "errors", "identity", "metrics", "provenance"},
-    "store": {"errors", "plan", "provenance"},
+    "store": {"archives", "data.cache", "errors", "metrics", "plan", "provenance"},
+    "store_commands": {"store"},
     "status": {"plan", "store"},
     "workflow": {"config", "engine.device", "errors", "plan"},
     "functional": set(),
@@ -31,7 +32,7 @@ ALLOWED = {
         "config", "data", "errors", "functional", "identity", "methods", "metrics", "models", "plan", "provenance",
         "store", "weights",
     },
-    "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store"},
+    "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store", "store_commands"},
 }  # fmt: skip
 
 
