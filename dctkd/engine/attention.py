@@ -41,6 +41,7 @@ from dctkd.models import Outputs, StageModel
 from dctkd.plan import Plan
 from dctkd.provenance import write_atomic
 from dctkd.store import write_json
+from dctkd.store.seal import SEAL
 
 logger = logging.getLogger(__name__)
 
@@ -250,6 +251,8 @@ def _write(
 ) -> None:
     """Leave everything in the run's folder: summary.json, then the seal, last."""
     target = one.target
+    for name in ("summary.json", SEAL):  # until they are there again, nothing counts as measured
+        (target / name).unlink(missing_ok=True)
     write_atomic(target / "per_image.parquet", _table_bytes(record, ids))
     maps = {name: torch.cat(parts).numpy() for name, parts in record.maps.items()}
     write_atomic(target / "maps.npz", _npz_bytes({**scenes, **maps, "index": record.candidates.numpy()}))

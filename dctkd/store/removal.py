@@ -15,6 +15,7 @@ from dctkd.store.published import experiments, planned_runs, published_edges, re
 from dctkd.store.verify import EVAL, Damage, is_plain_folder, read_config
 
 DAY_S = 24 * 3600
+LEFTOVER = "what a killed process was writing"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def find_garbage(results: Path) -> tuple[list[Garbage], list[str]]:
             left_alone.append(f"{folder.path}: does not tell which run it is")
         else:
             garbage.append(Garbage(folder.path, "no experiment names this run", size_of(folder.path), folder))
-    return garbage + list(_leftovers(store)), left_alone
+    return garbage + list(_leftovers(results, store)), left_alone
 
 
 def _needed(results: Path, store: Store) -> set[str]:
@@ -126,17 +127,21 @@ def _garbage_in(folder: RunFolder) -> Iterator[Garbage]:
             yield Garbage(path, "checkpoint of a finished run", size_of(path), folder)
     for path in sorted(folder.path.rglob(".*.part")):
         if _is_old(path):
-            yield Garbage(path, "what a killed process was writing", size_of(path), folder)
+            yield Garbage(path, LEFTOVER, size_of(path), folder)
     for path in sorted((folder.path / EVAL).iterdir()) if is_plain_folder(folder.path / EVAL) else ():
         if is_plain_folder(path) and path != folder.path / OVERLAP_FOLDER:
             yield Garbage(path, "measurements of a former version", size_of(path), folder)
 
 
-def _leftovers(store: Store) -> Iterator[Garbage]:
-    """Yield what an import that was killed left in the store itself."""
+def _leftovers(results: Path, store: Store) -> Iterator[Garbage]:
+    """Yield what killed processes left in the store itself and beside edges."""
     for path in sorted(store.path.glob(".*")):
         if _is_old(path) and not path.name.endswith(".lock"):
             yield Garbage(path, "what a killed import left", size_of(path), None)
+    for name in experiments(results):
+        for path in sorted((results / name).rglob(".*.part")):
+            if _is_old(path):
+                yield Garbage(path, LEFTOVER, size_of(path), None)
 
 
 def _is_old(path: Path) -> bool:

@@ -41,7 +41,7 @@ def call(*arguments, status=0):
 
 def garbage_of(experiment):
     garbage, _ = find_garbage(experiment.results)
-    return {str(one.path.relative_to(experiment.store.path)): one.why for one in garbage}
+    return {str(one.path.relative_to(experiment.results)).removeprefix("store/"): one.why for one in garbage}
 
 
 def forget(experiment, method):
@@ -148,8 +148,12 @@ def test_checkpoints_leftovers_and_former_measurements_are_garbage(ours):
     for name in (".log.txt.a.part", ".log.txt.b.part"):
         (folder / name).write_bytes(b"x")
     yesterday_s = time.time() - DAY_S - 60
-    os.utime(folder / ".log.txt.a.part", (yesterday_s, yesterday_s))
+    published = ours.results / "tiny" / ".plan.json.c.part"
+    published.write_bytes(b"x")
+    for path in (folder / ".log.txt.a.part", published):
+        os.utime(path, (yesterday_s, yesterday_s))
     assert garbage_of(ours) == {
+        "tiny/.plan.json.c.part": "what a killed process was writing",
         f"{folder.name}/checkpoint.pt": "checkpoint of a finished run",
         f"{folder.name}/eval/overlap-0": "measurements of a former version",
         f"{folder.name}/.log.txt.a.part": "what a killed process was writing",
