@@ -104,8 +104,7 @@ class RunFolder:
 
     def remove_files(self) -> None:
         """Remove all but the lock, metrics.json first: what remains of a torn removal is an unfinished run."""
-        (self.path / METRICS).unlink(missing_ok=True)
-        for path in sorted(self.path.iterdir()):
+        for path in sorted(self.path.iterdir(), key=lambda path: (path.name != METRICS, path.name)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif not path.name.startswith("lock"):

@@ -87,7 +87,7 @@ def test_verify_tells_each_damaged_thing_in_a_line_and_mending_removes_it_with_i
     assert [line.partition(":")[0] for line in text.splitlines()[:-1]] == [str(folder.relative_to(ours.folder))]
     assert "`dctkd store verify --mend` removes it" in text
     assert "run snakemake again" in call("verify", "--mend")
-    assert {path.name for path in folder.iterdir()} == {"lock"}
+    assert {path.name for path in folder.iterdir()} <= {"lock"}
     assert not edge.exists()
     assert not (tables / report.RUNS_FILE).exists(), "snakemake misses an edge only if a table is missing"
     assert "0 damaged" in call("verify")
