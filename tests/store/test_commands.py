@@ -12,6 +12,7 @@ from dctkd import report
 from dctkd.errors import InputError
 from dctkd.store.published import RUNS_FILE, TABLES
 from dctkd.store.removal import find_garbage
+from dctkd.store.seal import json_text
 from dctkd.store_commands import store_app
 
 DAY_S = 24 * 3600
@@ -199,3 +200,12 @@ def test_runs_are_exported_and_imported_by_command(ours, tmp_path, monkeypatch):
     monkeypatch.chdir(ours.folder)
     text = call("import", archive, status=2)
     assert f"{folder.digest}: refused: it is here with other results; what is here is kept" in text
+
+
+def test_a_data_json_is_compared_with_its_cache_in_what_it_says(ours):
+    path = ours.results / "tiny" / "shapes" / "data.json"
+    content = json.loads(path.read_text())
+    path.write_text(json_text({key: value for key, value in content.items() if key != "classes"}))
+    assert "0 damaged" in call("verify"), "a former version did not write the names of the classes"
+    path.write_text(json_text({**content, "num_classes": 3}))
+    assert "data.json: is not what the pixel cache says" in call("verify", status=2)
