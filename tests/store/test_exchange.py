@@ -8,7 +8,8 @@ import tarfile
 
 import pytest
 
-from dctkd.engine import job
+from dctkd.engine import attention, job
+from dctkd.engine.overlap import measure_overlap
 from dctkd.errors import InputError
 from dctkd.provenance import sha256_of
 from dctkd.store import exchange
@@ -56,6 +57,23 @@ def test_seeds_of_another_lab_are_published_without_training_with_the_bits_of_on
     ours.prepare().train()
     assert ours.bits() == labs["all"].bits()
     assert verify(ours.results).damages == ()
+
+
+def test_measurements_travel_with_their_runs_and_are_not_made_again(copy_of, tmp_path, monkeypatch):
+    theirs, ours = copy_of("second"), copy_of("first")
+
+    def measure(experiment):
+        edges = [experiment.results / run.overlap_path for run in experiment.plan.runs if run.seed == 2]
+        measure_overlap(experiment.plan, edges, experiment.results, device="cpu")
+        return [edge.read_bytes() for edge in edges]
+
+    measured = measure(theirs)
+    export_runs(theirs.results, tmp_path / "measured.tar")
+    import_runs(ours.results, tmp_path / "measured.tar")
+    ours.raw["seeds"] = [0, 1, 2]
+    ours.prepare().train()
+    monkeypatch.setattr(attention, "measure", lambda *args, **kwargs: pytest.fail("measured again"))
+    assert measure(ours) == measured
 
 
 def test_the_same_runs_give_the_same_bytes_with_neither_owner_nor_time(labs, copy_of, tmp_path):
