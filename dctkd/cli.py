@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dctkd.errors import InputError
+from dctkd.store_commands import store_app
 
 RESULTS = Path("results")
 
@@ -35,6 +36,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Datasets: from photographs to
 methods_app = typer.Typer(no_args_is_help=True, help="Distillation methods: list, check, describe.")
 app.add_typer(data_app, name="data")
 app.add_typer(methods_app, name="methods")
+app.add_typer(store_app, name="store")
 
 PlanOption = Annotated[Path, typer.Option("--plan", help="plan.json of an experiment, written when snakemake starts")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="experiment file")]

@@ -2,7 +2,7 @@
 
 A run is known by its *spec*: the hash of everything in the config that determines it (identity.py). Names of datasets,
 models and rows are not in it, so experiments share runs; what is only known inside a job (pixels, teacher's bits,
-resolved precision) joins it in the run's digest (store.py).
+resolved precision) joins it in the run's digest (store).
 """
 
 from __future__ import annotations

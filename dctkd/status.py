@@ -9,6 +9,7 @@ from typing import Any
 
 from dctkd.plan import Plan, Run
 from dctkd.store import RunFolder, Store
+from dctkd.store.seal import METRICS
 
 
 def read_status(plan: Plan, results: Path) -> list[dict[str, Any]]:
@@ -25,11 +26,19 @@ def _folders_by_spec(store: Store) -> dict[str, RunFolder]:
     """Map each spec to its most recently changed folder: photographs or precision may have changed in between."""
     newest: dict[str, tuple[float, RunFolder]] = {}
     for folder in store.folders():
-        state = folder.state()
-        spec, updated_s = state.get("spec"), float(state.get("updated_s", 0.0))
+        spec, updated_s = _spec_and_time(folder)
         if spec and (spec not in newest or newest[spec][0] < updated_s):
             newest[spec] = (updated_s, folder)
     return {spec: folder for spec, (_, folder) in newest.items()}
+
+
+def _spec_and_time(folder: RunFolder) -> tuple[str | None, float]:
+    """Return whose folder it is and when it last changed, in seconds: a finished run has metrics and no state."""
+    metrics = folder.metrics()
+    if metrics is not None:
+        return metrics.get("spec"), (folder.path / METRICS).stat().st_mtime
+    state = folder.state()
+    return state.get("spec"), float(state.get("updated_s", 0.0))
 
 
 def _row(run: Run, folder: RunFolder | None) -> dict[str, Any]:

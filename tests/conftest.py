@@ -114,8 +114,13 @@ class Experiment:
         run = next(run for run in self.plan.runs if (run.method, run.seed) == (method, seed))
         return json.loads((self.results / run.path).read_text())
 
-    def store_folder(self, method):
-        return self.store.path / self.metrics(method)["digest"]
+    def store_folder(self, method, seed=0):
+        return self.store.path / self.metrics(method, seed)["digest"]
+
+    @property
+    def teacher_digest(self):
+        """Digest of the first teacher's run."""
+        return json.loads((self.results / self.plan.teachers[0].path).read_text())["digest"]
 
     def bits(self):
         """Map every deterministic file below results/ to its hash."""
@@ -136,6 +141,20 @@ def make_experiment(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         return Experiment(folder, copy.deepcopy(raw))
+
+    yield make
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def make_shared_experiment(tmp_path_factory):
+    """Make tiny experiments, but for the given keys, that a module's tests share and leave as they were."""
+    import torch
+
+    threads = torch.get_num_threads()
+
+    def make(name, **changes):
+        return Experiment(tmp_path_factory.mktemp(name), {**copy.deepcopy(TINY), **changes})
 
     yield make
     torch.set_num_threads(threads)

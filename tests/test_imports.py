@@ -12,12 +12,14 @@ PACKAGE = Path(__file__).parents[1] / "dctkd"
 # Part of the package -> parts it may import. A part is a folder or a module of the package.
 ALLOWED = {
     "errors": set(),
+    "archives": {"errors"},
     "provenance": {"", "engine.device"},
     "config": {"errors"},
     "identity": {"config", "errors", "provenance", "data", "methods"},
     "plan": {"config", "errors", "identity", "metrics", "provenance"},
     "locks": {"errors"},
-    "store": {"errors", "locks", "plan", "provenance"},
+    "store": {"archives", "data.cache", "errors", "locks", "metrics", "plan", "provenance"},
+    "store_commands": {"store"},
     "status": {"plan", "store"},
     "workflow": {"config", "engine.build", "engine.device", "errors", "plan"},
     "snakemake_locks": {"locks"},
@@ -26,13 +28,13 @@ ALLOWED = {
     "models": {"errors", "weights"},
     "methods": {"errors", "functional", "models", "provenance"},
     "metrics": {"errors", "functional", "models", "weights", "methods"},
-    "data": {"config", "errors", "locks", "provenance"},
+    "data": {"archives", "config", "errors", "locks", "provenance"},
     "report": {"config", "data.cache", "errors", "metrics", "plan", "store", "provenance"},
     "engine": {
         "config", "data", "errors", "functional", "identity", "locks", "methods", "metrics", "models", "plan",
         "provenance", "store", "weights",
     },
-    "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store"},
+    "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store", "store_commands"},
 }  # fmt: skip
 
 

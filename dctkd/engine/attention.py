@@ -41,6 +41,7 @@ from dctkd.models import Outputs, StageModel
 from dctkd.plan import Plan
 from dctkd.provenance import write_atomic
 from dctkd.store import write_json
+from dctkd.store.seal import SEAL
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,9 @@ def measure(plan: Plan, wanted: Sequence[Wanted], results: Path, *, sources: Seq
         results: The results folder.
         sources: `activation`, `gradcam` or both.
         device: auto, cpu or cuda.
+
+    Raises:
+        InputError: If the teacher's run or a student's is damaged.
     """
     job = make_job(plan, [one.run for one in wanted], results, device=device)
     torch.set_num_threads(job.identity.recipe.threads)
@@ -76,6 +80,8 @@ def measure(plan: Plan, wanted: Sequence[Wanted], results: Path, *, sources: Seq
     )
     assert job.teacher is not None
     assert job.teacher_folder is not None
+    for folder in (job.teacher_folder, *(one.folder for one in wanted)):
+        folder.require_whole()
     teacher = _network(
         Identity.model_validate(job.teacher.identity), [t for _, t in pairing], job.teacher_folder.path, cache, place
     )
@@ -243,8 +249,10 @@ def _write(
     sources: Sequence[str],
     of_objects: Sequence[Result],
 ) -> None:
-    """Leave everything in the run's folder, summary.json last."""
+    """Leave everything in the run's folder: summary.json, then the seal, last."""
     target = one.target
+    for name in ("summary.json", SEAL):  # until they are there again, nothing counts as measured
+        (target / name).unlink(missing_ok=True)
     write_atomic(target / "per_image.parquet", _table_bytes(record, ids))
     maps = {name: torch.cat(parts).numpy() for name, parts in record.maps.items()}
     write_atomic(target / "maps.npz", _npz_bytes({**scenes, **maps, "index": record.candidates.numpy()}))
@@ -258,6 +266,7 @@ def _write(
             "teacher_results": [result.to_dict() for result in (*_aggregate(record, "teacher"), *of_objects)],
         },
     )
+    one.folder.seal_measurements(target)
 
 
 def _aggregate(record: _Record, network: str) -> list[Result]:

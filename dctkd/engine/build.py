@@ -102,7 +102,7 @@ def build_teacher(job: Job, cache: PixelCache, pairing: Pairing, device: torch.d
     """Load a trained teacher from the store.
 
     Raises:
-        InputError: If its weights are gone.
+        InputError: If its weights are gone, or anything of it is damaged.
     """
     assert job.teacher is not None
     assert job.teacher_folder is not None
@@ -114,6 +114,7 @@ def build_teacher(job: Job, cache: PixelCache, pairing: Pairing, device: torch.d
             f"{weights}: the teacher's weights are gone; delete {job.teacher_folder.path} and {edge}, "
             "then run snakemake again"
         )
+    job.teacher_folder.require_whole()
     indices = [teacher for _, teacher in pairing]
     model = network_of(
         identity.model, len(cache.classes), indices, identity.data.input.crop, weights=weights, pretrained=False

@@ -31,6 +31,7 @@ class Task:
     run: Run
     folder: RunFolder
     precision: Precision
+    pretrained_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,15 @@ def make_job(
     tasks = []
     for run in runs:
         precision = resolve_precision(run.identity["recipe"]["precision"], kind)
+        weights = _pretrained_weights(run)
         digest = digest_of(
             run.spec,
             fingerprint=data["fingerprint"],
             teacher=teacher_folder.digest if teacher_folder else None,
             precision=precision,
-            weights=_pretrained_weights(run),
+            weights=weights,
         )
-        tasks.append(Task(run, store.folder(digest), precision))
+        tasks.append(Task(run, store.folder(digest), precision, weights))
     return Job(plan, store, tuple(tasks), data, teacher, teacher_folder, kind, show_progress)
 
 
@@ -120,7 +122,8 @@ def run_job(job: Job, interrupt: Interrupt) -> None:
     """
     failed: list[Task] = []
     patience = Patience(job.plan.config.wait_limit_s)
-    while pending := [task for task in job.tasks if task not in failed and task.folder.metrics() is None]:
+    pending = list(job.tasks)
+    while pending := [task for task in pending if task not in failed and not task.folder.is_finished()]:
         with ExitStack() as stack:
             claims = _claim(pending, stack)
             if claims:
@@ -146,7 +149,8 @@ def _claim(pending: Sequence[Task], stack: ExitStack) -> dict[Task, Held]:
         if held is None:
             continue
         stack.enter_context(held)
-        if task.folder.metrics() is None:  # not finished between the two looks
+        if not task.folder.is_finished():  # not finished between the two looks
+            task.folder.discard_damage()
             claims[task] = held
     return claims
 
@@ -160,10 +164,10 @@ def _train(job: Job, claims: Mapping[Task, Held], interrupt: Interrupt) -> list[
 def _require_progress(claims: Mapping[Task, Held], crashed: Sequence[Task]) -> None:
     """Stop instead of training for ever what does not become finished."""
     for task, held in claims.items():
-        if task not in crashed and not held.is_lost and task.folder.metrics() is None:
+        if task not in crashed and not held.is_lost and not task.folder.is_finished():
             raise InputError(
-                f"{task.folder.path}: the run is trained but its metrics.json cannot be read back; check that disk, "
-                "then run the same command again"
+                f"{task.folder.path}: the run is trained but its files cannot be read back as they were written; check "
+                "that disk, then run the same command again"
             )
 
 

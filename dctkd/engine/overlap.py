@@ -16,6 +16,7 @@ from dctkd.errors import InputError, did_you_mean
 from dctkd.metrics import OVERLAP_FOLDER, OVERLAP_VERSION
 from dctkd.plan import Plan, Run
 from dctkd.store import RunFolder, Store, read_edge, write_json
+from dctkd.store.seal import WEIGHTS
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +37,23 @@ class Wanted:
 
     @property
     def reason_for_none(self) -> str | None:
-        """Why there is nothing to measure, or None."""
+        """Why there is nothing to measure, or None.
+
+        Raises:
+            InputError: If the weights are gone although they were kept.
+        """
         if self.status != "ok":
             return f"the run's status is {self.status}"
-        if not (self.folder.path / "weights.safetensors").is_file():
+        if not (self.folder.path / WEIGHTS).is_file():
+            self.folder.require_whole()
             return "its weights were not kept (keep_weights)"
         return None
 
     def summary(self, sources: Sequence[str]) -> dict[str, Any] | None:
-        """Return what was measured before, or None if it is not whole or lacks a map source."""
+        """Return what was measured before, or None if any of it is not whole or it lacks a map source."""
+        if flaws := self.folder.damage_of_measurements(self.target):
+            logger.warning("%s is damaged (%s); it is measured again", self.target, "; ".join(flaws))
+            return None
         try:
             content: dict[str, Any] = json.loads((self.target / "summary.json").read_bytes())
         except (OSError, ValueError):

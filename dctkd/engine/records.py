@@ -131,6 +131,7 @@ class RunRecord:
             "dataset_fingerprint": self.job.data["fingerprint"],
             "teacher_digest": self.job.teacher_folder.digest if self.job.teacher_folder else None,
             "precision": self.task.precision,
+            "pretrained_sha256": self.task.pretrained_sha256,
             "stage_pairs_student_teacher": [list(pair) for pair in pairing],
             "identity": dict(self.task.run.identity),
         }
@@ -174,7 +175,7 @@ class RunRecord:
         logger.info("%s: %s", self.task.run.path, line)
 
     def finish(self, learner: Learner, evaluation: Evaluation, cache: PixelCache, speed: Speed) -> None:
-        """Store a result: predictions, weights, timing, then metrics.json."""
+        """Store a result: predictions, weights, timing, their seal, then metrics.json."""
         folder = self.task.folder.path
         self._history(learner)
         results = list(evaluation.results)
@@ -217,6 +218,7 @@ class RunRecord:
     def _metrics(self, status: str, results: list[Result], more: dict[str, Any]) -> None:
         folder = self.task.folder
         run = self.task.run
+        folder.seal()
         folder.finish(
             {
                 "status": status,
@@ -228,7 +230,7 @@ class RunRecord:
                 **more,
             }
         )
-        folder.write_state({"status": status, "spec": run.spec, "path": run.path})
+        (folder.path / "state.json").unlink(missing_ok=True)
         delete_checkpoints(folder.path)
 
     def crash(self, reason: str, trace: str) -> None:

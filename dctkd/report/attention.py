@@ -10,6 +10,7 @@ there is no error: it is not shown. Shapes: N images, H rows, W columns, R frequ
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -24,11 +25,11 @@ from numpy.typing import NDArray
 from dctkd.errors import InputError
 from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.report.collect import Collected
-from dctkd.report.evidence import read_object
+from dctkd.report.evidence import read_sealed_object
 from dctkd.report.layout import Group, Layout
+from dctkd.store.seal import read_sealed, remedy
 
 STUDENT_MAPS, TEACHER_MAPS = "student", "teacher"
-REMEDY = "delete it and run `snakemake` again"
 MAP_LEVELS = 255
 
 Spectra = Mapping[str, Mapping[str, NDArray[np.float64]]]
@@ -65,17 +66,16 @@ class AttentionFiles:
         Raises:
             InputError: If the file is not whole.
         """
-        path = self._path(digest, "spectra.json")
-        if path is None:
+        content = None if self._store is None else read_sealed_object(self._store / digest, _name("spectra.json"))
+        if content is None:
             return None
-        content = read_object(path, REMEDY)
         try:
             return {
                 network: {stage: np.asarray(values, dtype=np.float64) for stage, values in stages.items()}
                 for network, stages in content.items()
             }
         except (AttributeError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: not whole ({error}); {REMEDY}") from error
+            raise self._not_whole(digest, "spectra.json", error) from error
 
     def candidates(self, digest: str) -> tuple[int, ...]:
         """Return the positions, in the test split, of the images whose maps a run kept.
@@ -83,8 +83,8 @@ class AttentionFiles:
         Raises:
             InputError: If the file is not whole.
         """
-        path = self._path(digest, "maps.npz")
-        return () if path is None else tuple(int(i) for i in _read_arrays(path, re.compile("index"))["index"])
+        arrays = self._arrays(digest, re.compile("index"))
+        return () if arrays is None else tuple(int(i) for i in arrays["index"])
 
     def maps(self, digest: str, indices: Sequence[int]) -> Maps | None:
         """Return a run's maps of images that are among its `candidates`, in the order asked for.
@@ -92,13 +92,12 @@ class AttentionFiles:
         Raises:
             InputError: If the file is not whole, or lacks one of the images.
         """
-        path = self._path(digest, "maps.npz")
-        if path is None:
+        arrays = self._arrays(digest, re.compile(r".*"))
+        if arrays is None:
             return None
-        arrays = _read_arrays(path, re.compile(r".*"))
         places = {int(index): place for place, index in enumerate(arrays["index"])}
         if lacking := [index for index in indices if index not in places]:
-            raise InputError(f"{path}: no maps of images {lacking}; {REMEDY}")
+            raise InputError(f"{self._where(digest, 'maps.npz')}: no maps of images {lacking}; {remedy(digest)}")
         rows = [places[index] for index in indices]
         return Maps(
             _scaled(arrays, STUDENT_MAPS, rows),
@@ -115,8 +114,8 @@ class AttentionFiles:
         Raises:
             InputError: If the file is not whole.
         """
-        path = self._path(digest, "per_image.parquet")
-        if path is None:
+        content = self._read(digest, "per_image.parquet")
+        if content is None:
             return None
         wanted = [
             ("metric", "==", metric),
@@ -125,14 +124,38 @@ class AttentionFiles:
             ("index", "in", list(indices)),
         ]
         try:
-            frame = pd.read_parquet(path, columns=["image", "index", "stage", "value"], filters=wanted)
+            columns = ["image", "index", "stage", "value"]
+            frame = pd.read_parquet(io.BytesIO(content), columns=columns, filters=wanted)
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise InputError(f"{path}: not whole ({error}); {REMEDY}") from error
+            raise self._not_whole(digest, "per_image.parquet", error) from error
         return frame.sort_values(["index", "stage"], ignore_index=True)
 
-    def _path(self, digest: str, name: str) -> Path | None:
-        path = None if self._store is None else self._store / digest / OVERLAP_FOLDER / name
-        return path if path is not None and path.is_file() else None
+    def _arrays(self, digest: str, names: re.Pattern[str]) -> dict[str, NDArray[Any]] | None:
+        content = self._read(digest, "maps.npz")
+        if content is None:
+            return None
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files if names.fullmatch(name)}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise self._not_whole(digest, "maps.npz", error) from error
+        if "index" not in arrays:
+            raise self._not_whole(digest, "maps.npz", "no array index")
+        return arrays
+
+    def _read(self, digest: str, name: str) -> bytes | None:
+        return None if self._store is None else read_sealed(self._store / digest, _name(name))
+
+    def _where(self, digest: str, name: str) -> Path:
+        assert self._store is not None
+        return self._store / digest / _name(name)
+
+    def _not_whole(self, digest: str, name: str, why: object) -> InputError:
+        return InputError(f"{self._where(digest, name)}: not whole ({why}); {remedy(digest)}")
+
+
+def _name(name: str) -> str:
+    return f"{OVERLAP_FOLDER}/{name}"
 
 
 def students_of(collected: Collected, group: Group, seed: int | None = None) -> dict[tuple[str, int], str]:
@@ -213,14 +236,3 @@ def _scaled(arrays: Mapping[str, NDArray[Any]], network: str, rows: list[int]) -
     prefix = f"{network}_"
     stages = sorted((name.removeprefix(prefix) for name in arrays if name.startswith(prefix)), key=stage_number)
     return {stage: arrays[prefix + stage][rows] / MAP_LEVELS for stage in stages}
-
-
-def _read_arrays(path: Path, names: re.Pattern[str]) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if names.fullmatch(name)}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not whole ({error}); {REMEDY}") from error
-    if "index" not in arrays:
-        raise InputError(f"{path}: not whole (no array index); {REMEDY}")
-    return arrays

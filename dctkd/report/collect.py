@@ -23,7 +23,7 @@ from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.plan import Plan, Run, read_plan
 from dctkd.provenance import write_atomic
 from dctkd.report.edges import FoundRun, find_runs, rerun_command
-from dctkd.report.evidence import Evidence, read_object
+from dctkd.report.evidence import Evidence, read_object, read_sealed_object
 from dctkd.report.layout import Layout
 
 logger = logging.getLogger(__name__)
@@ -241,6 +241,5 @@ def _cost_values(record: Mapping[str, Any], costs: Mapping[str, tuple[str, float
 def _read_from_store(store: Path | None, digests: Mapping[str, None], name: str) -> dict[str, Mapping[str, Any]]:
     if store is None:
         return {}
-    paths = {digest: store / digest / name for digest in digests}
-    remedy = "delete it and build the report again: the run keeps its results, without this file"
-    return {digest: read_object(path, remedy) for digest, path in paths.items() if path.is_file()}
+    objects = ((digest, read_sealed_object(store / digest, name)) for digest in digests)
+    return {digest: content for digest, content in objects if content is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dctkd.errors import InputError
 from dctkd.metrics import Result
 from dctkd.plan import Plan, Run
-from dctkd.store import SCHEMA, RunFolder
+from dctkd.store import SCHEMA, RunFolder, Store
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,8 @@ def find_runs(plan: Plan, results: Path, store: Path | None, *, partial: bool = 
         partial: Whether runs may be missing.
 
     Raises:
-        InputError: If a file is not whole or contradicts the plan, or, without `partial`, if runs are missing.
+        InputError: If a file is not whole or contradicts the plan, if versions are mixed, or, without `partial`, if
+            runs are missing.
     """
     found: list[FoundRun] = []
     pending: list[Run] = []
@@ -100,7 +101,38 @@ def find_runs(plan: Plan, results: Path, store: Path | None, *, partial: bool = 
         if num_outdated
         else []
     )
-    return _with_unpublished(plan, found, pending, store, notes)
+    runs = _with_unpublished(plan, found, pending, store, notes)
+    refuse_mixed_versions([(plan, one.planned) for one in runs.found])
+    return runs
+
+
+def refuse_mixed_versions(runs: Sequence[tuple[Plan, Run]]) -> None:
+    """Refuse runs that must not stand in one table: versions of this project made them whose results differ.
+
+    Args:
+        runs: Each with the plan that it belongs to.
+
+    Raises:
+        InputError: If two runs differ in the results version of the engine, of the data, or of the method of both.
+    """
+    first: dict[str, tuple[Any, Plan, Run]] = {}
+    for plan, run in runs:
+        for part, version in _versions(run):
+            known, known_plan, other = first.setdefault(part, (version, plan, run))
+            if known != version:
+                older = known_plan if (known or 0) < (version or 0) else plan
+                raise InputError(
+                    f"{other.path} and {run.path} were made by versions of {part} whose results differ ({known} and "
+                    f"{version}): one table must not mix them; run `{rerun_command(older)}`, which renews the older"
+                )
+
+
+def _versions(run: Run) -> Iterator[tuple[str, Any]]:
+    identity = run.identity
+    yield "the engine", identity.get("engine_results_version")
+    yield "the data", identity.get("data", {}).get("results_version")
+    if method := identity.get("method"):
+        yield f"the method {method['method']}", method["results_version"]
 
 
 def read_metrics(path: Path, plan: Plan) -> Metrics:
@@ -189,16 +221,10 @@ def _with_unpublished(
 
 def _finished_by_spec(store: Path) -> dict[str, list[RunFolder]]:
     index: dict[str, list[RunFolder]] = {}
-    for folder in _folders(store):
+    for folder in Store(store.parent).folders():
         metrics = folder.metrics()
         if metrics is not None:
             index.setdefault(str(metrics.get("spec")), []).append(folder)
         elif (folder.path / "metrics.json").exists():
             logger.warning("%s: metrics.json is not whole; the run counts as missing", folder.path)
     return index
-
-
-def _folders(store: Path) -> Iterator[RunFolder]:
-    for path in sorted(store.iterdir()) if store.is_dir() else ():
-        if path.is_dir():
-            yield RunFolder(path)

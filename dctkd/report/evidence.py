@@ -1,4 +1,7 @@
-"""What a finished run left in the store beside its metrics: predictions, history and config, read when asked for."""
+"""What a finished run left in the store beside its metrics: predictions, history and config, read when asked for.
+
+What is read is compared with the run's seal first: a damaged file is refused, never shown.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dctkd.errors import InputError
+from dctkd.store.seal import read_sealed, remedy
 
 if TYPE_CHECKING:
     import pandas as pd
-
-REMEDY = "delete the run's folder and run snakemake again"
 
 
 @dataclass(frozen=True)
@@ -84,49 +86,71 @@ class Evidence:
         Raises:
             InputError: If the file is not text.
         """
-        text: str | None = self._read(digest, "config.yaml", Path.read_text)
+        text: str | None = self._read(digest, "config.yaml", bytes.decode)
         return text
 
-    def _read(self, digest: str, name: str, read: Callable[[Path], Any]) -> Any:
-        path = None if self.store is None else self.store / digest / name
-        if path is None or not path.is_file():
+    def _read(self, digest: str, name: str, read: Callable[[bytes], Any]) -> Any:
+        content = None if self.store is None else read_sealed(self.store / digest, name)
+        if self.store is None or content is None:
             return None
         try:
-            return read(path)
+            return read(content)
         except (OSError, ValueError, KeyError) as error:  # pyarrow's and json's errors are ValueErrors
-            raise InputError(f"{path}: not whole ({error}); {REMEDY}") from error
+            raise InputError(f"{self.store / digest / name}: not whole ({error}); {remedy(digest)}") from error
 
 
-def read_object(path: Path, remedy: str) -> dict[str, Any]:
+def read_sealed_object(run: Path, name: str) -> dict[str, Any] | None:
+    """Return the object that a JSON file of a run holds; None if there is no such file.
+
+    Args:
+        run: The run's folder.
+        name: The file's path in it.
+
+    Raises:
+        InputError: If it is damaged, is not JSON, or holds something else.
+    """
+    content = read_sealed(run, name)
+    return None if content is None else _object(content, run / name, remedy(run.name))
+
+
+def read_object(path: Path, what_to_do: str) -> dict[str, Any]:
     """Return the object that a JSON file holds.
 
     Args:
         path: The file.
-        remedy: What to do where it is not whole, for the message.
+        what_to_do: What helps where it is not whole, for the message.
 
     Raises:
         InputError: If it cannot be read, is not JSON, or holds something else.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not whole ({error}); {remedy}") from error
+        return _object(path.read_bytes(), path, what_to_do)
+    except OSError as error:
+        raise InputError(f"{path}: not whole ({error}); {what_to_do}") from error
+
+
+def _object(raw: bytes, path: Path, what_to_do: str) -> dict[str, Any]:
+    try:
+        content = json.loads(raw)
+    except ValueError as error:
+        raise InputError(f"{path}: not whole ({error}); {what_to_do}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; {remedy}")
+        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; {what_to_do}")
     return content
 
 
-def _read_predictions(path: Path) -> Predictions:
+def _read_predictions(content: bytes) -> Predictions:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=["index", "target", "prediction"])
+    table = pq.read_table(pa.BufferReader(content), columns=["index", "target", "prediction"])
     columns = (table[name].to_numpy() for name in ("index", "target", "prediction"))
     return Predictions(*columns)
 
 
-def _read_history(path: Path) -> pd.DataFrame:
+def _read_history(content: bytes) -> pd.DataFrame:
     import pandas as pd
 
-    lines = path.read_text().splitlines()
+    lines = content.decode().splitlines()
     columns = ["step", "epoch", "split", "name", "value", "unit"]
     return pd.DataFrame([json.loads(line) for line in lines], columns=columns)

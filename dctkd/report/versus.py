@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dctkd.errors import InputError, did_you_mean
 from dctkd.report.collect import Collected, gather
+from dctkd.report.edges import refuse_mixed_versions
 from dctkd.report.layout import TOP1, Group, Layout, Point, Values, numbers_of
 from dctkd.report.statistics import MIN_BLOCKS, PairedTest, compare, holm, mcnemar, signed_rank, summarise
 from dctkd.report.tables.arrangement import points_cell, summary_cell
@@ -87,9 +88,12 @@ def compare_experiments(a: Path, b: Path) -> Table:
     Runs are paired by seed; the experiments may differ in anything else, which the reader must know.
 
     Raises:
-        InputError: If they have no dataset, pair and method in common.
+        InputError: If they have no dataset, pair and method in common, or versions whose results differ made them.
     """
     one, two = Side.of(a), Side.of(b)
+    refuse_mixed_versions(
+        [(side.collected.plan, found.planned) for side in (one, two) for found in side.collected.found]
+    )
     ours, theirs = (Layout.of(side.collected.plan) for side in (one, two))
     rows = {
         f"{ours.label(group)} {method}": (one.points(group, method), two.points(group, method))

@@ -12,6 +12,7 @@ from dctkd.engine import attention, overlap
 from dctkd.errors import InputError
 from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.metrics.overlap import compare_maps
+from dctkd.store.seal import write_seal
 
 
 def edges_of(experiment, *methods):
@@ -33,6 +34,12 @@ def measured_files(experiment):
 def trained(make_experiment, tiny):
     tiny["recipes"]["short"]["precision"] = "float32"
     return make_experiment(tiny).prepare().train()
+
+
+@pytest.fixture(scope="module")
+def shared(make_shared_experiment):
+    """Experiment that tests leave as it was, apart from measurements that they may make."""
+    return make_shared_experiment("shared", methods={"at": None}, map_sources=["activation"]).prepare().train()
 
 
 def per_image(experiment, method):
@@ -135,6 +142,36 @@ def test_a_torn_summary_is_measured_again_and_nothing_is_trained(trained):
     (trained.store_folder("at") / OVERLAP_FOLDER / "summary.json").write_text("{")
     assert measure(trained) == first
     assert trained.bits() == bits
+
+
+@pytest.mark.parametrize("name", ["summary.json", "per_image.parquet", "maps.npz", "spectra.json", "files.json"])
+@pytest.mark.parametrize("harm", [lambda path: path.write_bytes(path.read_bytes()[:-1]), lambda path: path.unlink()])
+def test_damaged_measurements_are_made_again_and_nothing_is_trained(shared, name, harm):
+    first, files, bits = measure(shared), measured_files(shared), shared.bits()
+    harm(shared.store_folder("at") / OVERLAP_FOLDER / name)
+    assert measured_files(shared) != files
+    assert measure(shared) == first
+    assert measured_files(shared) == files
+    assert shared.bits() == bits
+
+
+def test_measurements_of_other_weights_are_made_again(shared):
+    first, target = measure(shared), shared.store_folder("at") / OVERLAP_FOLDER
+    sealed = [path.name for path in target.iterdir() if path.name != "files.json"]
+    write_seal(target, sealed, digest=shared.store_folder("at").name, weights_sha256="0" * 64)
+    folder = shared.store.folder(shared.store_folder("at").name)
+    assert folder.damage_of_measurements(target) == ["it was measured on other weights"]
+    assert measure(shared) == first
+    assert folder.damage_of_measurements(target) == []
+
+
+def test_weights_that_are_gone_although_they_were_kept_are_an_error(shared):
+    weights = shared.store_folder("at") / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    with pytest.raises(InputError, match=r"weights\.safetensors is gone.*dctkd store verify --mend"):
+        measure(shared)
+    weights.write_bytes(content)
 
 
 def test_another_map_source_is_measured_without_training(trained):

@@ -200,11 +200,11 @@ def test_a_finished_run_leaves_config_environment_history_predictions_and_no_che
     assert names == {
         "config.yaml",
         "environment.json",
+        "files.json",
         "history.jsonl",
         "log.txt",
         "metrics.json",
         "predictions.parquet",
-        "state.json",
         "timing.json",
         "weights.safetensors",
     }

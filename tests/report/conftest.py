@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class MadeUp:
     classes: Sequence[str] = ("attic", "bakery", "canal", "desert")
     reported: Sequence[str] = ()
     weights: dict[str, float] = field(default_factory=dict)
+    versions: Callable[[Run], dict[str, Any]] = lambda run: {}
 
     @property
     def folder(self) -> Path:
@@ -83,7 +84,11 @@ class MadeUp:
                     for method in self.methods:
                         path = f"{self.experiment}/{dataset}/{teacher}__{student}/{method}/seed{seed}/metrics.json"
                         runs.append(_run(dataset, teacher, student, method, seed, path))
-        return Plan(self._config(), "config/madeup.yaml", tuple(teachers.values()), tuple(runs), ())
+        teachers, runs = (tuple(map(self._versioned, one)) for one in (teachers.values(), runs))
+        return Plan(self._config(), "config/madeup.yaml", teachers, runs, ())
+
+    def _versioned(self, run: Run) -> Run:
+        return replace(run, identity={**run.identity, **self.versions(run)})
 
     def _config(self) -> Experiment:
         recipe = {

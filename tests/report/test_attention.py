@@ -138,7 +138,7 @@ def test_file_that_is_not_whole_is_an_error_that_says_what_to_do(made_up, name, 
     folder = folder_of(tree, "kd", 0)
     folder.mkdir(parents=True)
     (folder / name).write_bytes(b"[PK half a file")
-    with pytest.raises(InputError, match=rf"{name}.*delete it and run `snakemake` again"):
+    with pytest.raises(InputError, match=rf"{name}: not whole.*run `dctkd store verify --mend"):
         read(AttentionFiles(tree.store), digest_of_run(tree))
 
 

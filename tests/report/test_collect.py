@@ -100,7 +100,7 @@ def test_missing_cost_is_noted(made_up):
 def test_broken_timing_is_named_with_the_remedy(made_up):
     tree = made_up()
     (tree.run_folder("kd", 1).path / "timing.json").write_text("{")
-    with pytest.raises(InputError, match=r"timing\.json: not whole .* delete it and build the report again"):
+    with pytest.raises(InputError, match=r"timing\.json: not whole .*`dctkd store verify --mend"):
         collect(tree.folder, tree.store)
 
 

@@ -165,3 +165,18 @@ def test_command_names_the_target_first_and_the_settings_last_without_the_users_
         "snakemake results/x/metrics.json --cores all --configfile config/madeup.yaml "
         "--config data_root=PATH variant=cpu"
     )
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize(
+    ("part", "of_version"),
+    [
+        ("the engine", lambda number: {"engine_results_version": number}),
+        ("the data", lambda number: {"data": {"results_version": number}}),
+        ("the method kd", lambda number: {"method": {"method": "kd", "results_version": number}}),
+    ],
+)
+def test_runs_of_versions_whose_results_differ_are_not_put_into_one_table(made_up, part, of_version, partial):
+    tree = made_up(versions=lambda run: of_version(2 if (run.method, run.seed) == ("kd", 1) else 1))
+    with pytest.raises(InputError, match=rf"/kd/seed1/.*versions of {part} .*run `snakemake --cores all --configfile"):
+        gather(tree.folder, tree.store, partial=partial)

@@ -97,3 +97,27 @@ def test_nothing_in_common_is_an_error(two, tmp_path):
     other = MadeUp(tmp_path, experiment="third", datasets=("elsewhere",)).write()
     with pytest.raises(InputError, match="no dataset, pair and method is in both"):
         compare_experiments(two[0].folder, other.folder)
+
+
+def test_experiments_of_engine_versions_whose_results_differ_are_not_compared(tmp_path):
+    trees = [
+        MadeUp(tmp_path, experiment=name, versions=lambda _, number=number: {"engine_results_version": number}).write()
+        for name, number in (("old", 1), ("new", 2))
+    ]
+    with pytest.raises(
+        InputError, match=r"old/.*new/.*versions of the engine.*\(1 and 2\).*run `snakemake --cores all"
+    ):
+        compare_experiments(trees[0].folder, trees[1].folder)
+
+
+def test_experiments_may_differ_in_the_version_of_a_method_that_only_one_has(tmp_path):
+    def version_of(number):
+        return lambda run: {"method": {"method": run.method, "results_version": number if run.method == "at" else 1}}
+
+    old = MadeUp(tmp_path, experiment="old", versions=version_of(1)).write()
+    new = MadeUp(tmp_path, experiment="new", methods=("baseline", "kd"), versions=version_of(2)).write()
+    rows = compare_experiments(old.folder, new.folder).rows
+    assert [row.name.rpartition(" ")[2] for row in rows] == ["baseline", "kd"]
+    newest = MadeUp(tmp_path, experiment="newest", versions=version_of(2)).write()
+    with pytest.raises(InputError, match=r"old/.*/at/.*newest/.*/at/.*versions of the method at"):
+        compare_experiments(old.folder, newest.folder)

@@ -68,6 +68,28 @@ def test_a_job_that_only_publishes_takes_half_a_second(finished):
     assert min(done.cpu_seconds for done in outcomes) < 0.5
 
 
+def test_what_was_damaged_and_mended_away_is_made_again_by_the_same_command_and_nothing_else_is(copied):
+    before = copied.store()
+    pair = copied.folder / "results/tiny/shapes"
+    edges = [
+        pair / name for name in ("data.json", "teachers/wide/seed0/teacher.json", "wide__narrow/kd/seed0/metrics.json")
+    ]
+    published = [edge.read_bytes() for edge in edges]
+    digests = [json.loads(edge.read_text())["digest"] for edge in edges[1:]]
+    for path in (edges[0], *(copied.folder / "results/store" / digest / "weights.safetensors" for digest in digests)):
+        path.write_bytes(path.read_bytes()[:100])
+    done = copied.dctkd("store", "verify")
+    assert (done.status, done.text.count("removes it")) == (2, 3), done.text
+    assert copied.dctkd("store", "verify", "--mend").status == 0
+    again = copied.snakemake()
+    assert again.status == 0, again.text
+    after = copied.store()
+    assert {other for other in before if before[other] != after[other]} == set(digests)
+    assert [edge.read_bytes() for edge in edges] == published
+    assert "Nothing to be done" in copied.snakemake().text
+    assert copied.dctkd("store", "verify").status == 0
+
+
 def test_another_pack_size_publishes_again_but_trains_nothing(copied, tiny_module):
     before = copied.store()
     copied.write({**tiny_module, "students_per_job": 1})

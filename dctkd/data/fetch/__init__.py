@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from dctkd.archives import unpack
 from dctkd.data.disk_space import readable_bytes
-from dctkd.data.fetch.archives import unpack
 from dctkd.data.fetch.official_sources import OfficialFile, OfficialSource, get_source
 from dctkd.data.fetch.transfer import DownloadError, Patience, Progress, download, find_flaw
 from dctkd.errors import InputError

@@ -1,13 +1,16 @@
 """The results store: a folder per run, known by its digest; locks, states, publishing. Imports no torch.
 
-`results/store/<digest>/` holds what a run leaves behind. A run is finished once its metrics.json is whole; everything
-else in the folder is written before it. Snakemake decides what is wanted; the store decides what is already done.
+`results/store/<digest>/` holds what a run leaves behind. A run is finished once its metrics.json is whole and its other
+files are those that were sealed (seal.py); everything else in the folder is written before metrics.json. Snakemake
+decides what is wanted; the store decides what is already done.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +21,19 @@ from dctkd.errors import InputError
 from dctkd.locks import Held, is_held, read_owner, try_lock
 from dctkd.plan import Run
 from dctkd.provenance import sha256_of, write_atomic
+from dctkd.store.seal import (
+    METRICS,
+    SEAL,
+    flaws_of_measurements,
+    flaws_of_run,
+    json_text,
+    remedy,
+    run_files,
+    whole_object,
+    write_seal,
+)
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 STATUSES = ("ok", "diverged", "oom")
@@ -38,15 +54,77 @@ class RunFolder:
         """Return the finished run's metrics, or None while there are none that are whole.
 
         A file that was torn, edited or copied from another run does not count: its checksum or digest does not fit.
+        The other files are not looked at; `is_finished` does.
         """
         try:
-            content = json.loads((self.path / "metrics.json").read_bytes())
-        except (OSError, ValueError):
+            content = whole_object((self.path / METRICS).read_bytes())
+        except OSError:
             return None
-        if not isinstance(content, dict) or content.get("digest") != self.digest or content.get("schema") != SCHEMA:
+        if content is None or content.get("digest") != self.digest or content.get("schema") != SCHEMA:
             return None
         checksum = content.pop("checksum", None)
         return content if checksum == sha256_of(content) and content.get("status") in STATUSES else None
+
+    def damage(self) -> list[str]:
+        """Say what of a finished run is not as it was written; empty if all is, or if the run is not finished.
+
+        Hashes every file, which takes a second or two per gigabyte.
+        """
+        if not os.path.lexists(self.path / METRICS):
+            return []
+        metrics = self.metrics()
+        if metrics is None or (self.path / METRICS).is_symlink():
+            return [f"{METRICS} is not whole"]
+        return flaws_of_run(self.path, metrics)
+
+    def is_finished(self) -> bool:
+        """Tell whether the run's metrics are there and nothing of it is damaged."""
+        return self.metrics() is not None and not self.damage()
+
+    def require_whole(self) -> None:
+        """Refuse a run that is not finished or is damaged.
+
+        Raises:
+            InputError: If the run cannot be used; the message says what to do.
+        """
+        if self.metrics() is None and not os.path.lexists(self.path / METRICS):
+            raise InputError(f"{self.path}: the run is not finished; {remedy(self.digest)}")
+        if flaws := self.damage():
+            raise InputError(f"{self.path}: the run is damaged ({'; '.join(flaws)}); {remedy(self.digest)}")
+
+    def discard_damage(self) -> None:
+        """Empty the folder of a finished run that is damaged, so that it is trained again from its start.
+
+        The caller holds the lock, whose file stays. Measurements go too: they are about the weights that go.
+        """
+        if flaws := self.damage():
+            logger.warning("%s is damaged (%s); the run is trained again", self.path, "; ".join(flaws))
+            self.remove_files()
+
+    def remove_files(self) -> None:
+        """Remove all but the lock, metrics.json first: what remains of a torn removal is an unfinished run."""
+        for path in sorted(self.path.iterdir(), key=lambda path: (path.name != METRICS, path.name)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif not path.name.startswith("lock"):
+                path.unlink()
+
+    def seal(self) -> None:
+        """Write files.json over everything that the run has left so far; only metrics.json comes later."""
+        write_seal(self.path, run_files(self.path), digest=self.digest)
+
+    def seal_measurements(self, folder: Path) -> None:
+        """Write files.json over a folder of measurements of this run's weights, once all its files are there."""
+        names = sorted(path.name for path in folder.iterdir() if path.name != SEAL and not path.name.startswith("."))
+        write_seal(folder, names, digest=self.digest, weights_sha256=(self.metrics() or {}).get("weights_sha256"))
+
+    def damage_of_measurements(self, folder: Path) -> list[str]:
+        """Say what of a folder of measurements is not as it was written; empty if all is, or if it has no summary."""
+        if not any(os.path.lexists(folder / name) for name in ("summary.json", SEAL)):
+            return []
+        if not (folder / "summary.json").is_file():
+            return ["summary.json is gone"]
+        return flaws_of_measurements(self.path, folder, (self.metrics() or {}).get("weights_sha256"))
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json with its checksum: from here on the run is finished."""
@@ -96,7 +174,7 @@ class Store:
     def folders(self) -> Iterator[RunFolder]:
         """Yield every run's folder, finished or not, in order of digest."""
         for path in sorted(self.path.iterdir()) if self.path.is_dir() else ():
-            if path.is_dir():
+            if path.is_dir() and not path.name.startswith("."):  # an import leaves such a folder when it is killed
                 yield RunFolder(path)
 
     def publish(self, run: Run, folder: RunFolder) -> None:
@@ -127,7 +205,7 @@ def digest_of(spec: str, **known_in_the_job: str | int | None) -> str:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping as readable JSON, whole or not at all."""
-    write_atomic(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_atomic(path, json_text(content))
 
 
 def read_edge(path: Path) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from dctkd.data.fetch import archives
-from dctkd.data.fetch.archives import CHUNK_BYTES, UnsafeArchiveError, unpack
+from dctkd import archives
+from dctkd.archives import CHUNK_BYTES, UnsafeArchiveError, unpack
 from dctkd.errors import InputError
 
 ORDINARY = {"images/a/abbey/1.jpg": b"one", "images/b c+d/2.JPG": b"two", "list.txt": b"", "ü.jpg": b"three"}
