@@ -156,7 +156,8 @@ def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = 
 @app.command()
 def cost(target: Path, plan_file: PlanOption) -> None:
     """Count GMACs and parameters of every network, and what each method adds in training."""
-    from dctkd.engine.cost import measure_costs, published_census
+    from dctkd.engine.census import published_census
+    from dctkd.engine.cost import measure_costs
     from dctkd.plan import read_plan
     from dctkd.store import write_json
 

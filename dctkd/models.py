@@ -171,6 +171,13 @@ def describe_stages(architecture: str, options: Mapping[str, Any] = NO_OPTIONS) 
     return _stages_of(net, architecture)
 
 
+def num_parameters(architecture: str, num_classes: int, options: Mapping[str, Any] = NO_OPTIONS) -> int:
+    """Return how many parameters a network has, without allocating them; raises as `describe_stages`."""
+    with torch.device("meta"):
+        net = _create(architecture, options, num_classes=num_classes)
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
 def build_model(
     architecture: str,
     *,
