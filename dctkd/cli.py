@@ -61,6 +61,29 @@ def status(
         print_status(rows)
 
 
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Option("--config", help="also look at what this experiment needs")] = None,
+    set_: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Look for what is wrong with machine, installation, working folder and experiment. Status 2: a problem."""
+    from functools import partial
+
+    from dctkd.doctor.examine import as_records, examine, has_problem
+    from dctkd.doctor.finding import Surroundings
+    from dctkd.doctor.printout import print_findings
+
+    load_plan = None if config is None else partial(_load_plan, config, set_)
+    found = examine(Surroundings(Path.cwd(), config, load_plan))
+    if as_json:
+        typer.echo(json.dumps(as_records(found), indent=1))
+    else:
+        print_findings(found, has_config=config is not None)
+    if has_problem(found):
+        raise SystemExit(2)
+
+
 @data_app.command("pack")
 def pack_data(
     edges: EdgesArgument,
