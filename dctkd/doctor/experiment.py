@@ -81,7 +81,8 @@ def disk(surroundings: Surroundings) -> Iterator[Finding]:
     sizes = {name: size for name, size in _sizes(surroundings).items() if not isinstance(size, InputError)}
     unpacked = [name for name in sizes if read_header(_cache(surroundings, name)) is None]
     pixels = sum(pixel_bytes(plan, name, sizes[name]) for name in unpacked)
-    unknown = [f"pixels of {name}" for name in plan.config.datasets if name not in sizes]
+    unsized = [name for name in plan.config.datasets if name not in sizes]
+    unknown = [f"pixels of {', '.join(unsized)}"] if unsized else []
     done = {row["path"] for row in read_status(plan, surroundings.results) if row["status"] in STATUSES}
     waiting = [run for run in plan.runs if run.path not in done]
     answer = _described(surroundings)
@@ -93,13 +94,10 @@ def disk(surroundings: Surroundings) -> Iterator[Finding]:
         unknown.append("weights")
     place = existing(surroundings.results)
     free = shutil.disk_usage(place).free
-    if not unknown and not waiting and not pixels:
-        yield Finding("disk needed", "ok", f"nothing more to come, {readable_bytes(free)} free")
-        return
-    needed = [] if len(unknown) == len(plan.config.datasets) else [f"pixels {readable_bytes(pixels)}"]
-    needed += [] if "weights" in unknown else [f"weights {readable_bytes(weights)}"]
-    text = f"{' and '.join(needed) or 'nothing known'} to come, {readable_bytes(free)} free"
-    text += f"; not known: {', '.join(unknown)}" if unknown else ""
+    needed = [f"pixels {readable_bytes(pixels)}"] if unpacked else []
+    needed += [f"weights {readable_bytes(weights)}"] if weights else []
+    needed += [f"unknown {' and '.join(unknown)}"] if unknown else []
+    text = f"{' and '.join(needed) or 'nothing'} to come, {readable_bytes(free)} free"
     if (pixels + weights) * DISK_MARGIN > free:
         remedy = f"du -xh --max-depth=2 {shlex.quote(str(place))} | sort -h | tail"
         yield Finding("disk needed", "problem", f"{text}; make space, or link results to a larger disk", remedy)

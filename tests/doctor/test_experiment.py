@@ -122,7 +122,7 @@ def test_a_packed_dataset_is_counted_from_its_cache(packed):
     (found,) = experiment.datasets(packed)
     assert (found.state, found.text) == ("ok", "packed: 50 training and 24 test images of 12 classes")
     (disk,) = experiment.disk(packed)
-    assert disk.text.startswith("pixels 0.0 MB and weights 0.0 MB to come")
+    assert disk.text.startswith("weights 0.0 MB to come")
 
 
 def test_a_damaged_cache_is_to_be_deleted(packed):
@@ -149,7 +149,7 @@ def test_what_is_not_known_of_the_disk_is_said(with_plan, tiny, monkeypatch):
     monkeypatch.setattr(experiment, "ask_networks", lambda _: {"error": "no torch"})
     (found,) = experiment.disk(with_plan(photographs(tiny, format="imagefolder", root="/nowhere")))
     assert found.state == "note"
-    assert found.text.endswith("not known: pixels of shapes, weights")
+    assert found.text.startswith("unknown pixels of shapes and weights to come, ")
 
 
 def test_a_torch_that_cannot_be_used_is_a_problem(with_plan, monkeypatch):
