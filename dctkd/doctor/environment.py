@@ -226,7 +226,7 @@ def _install_command(surroundings: Surroundings) -> str:
 
 
 def _is_in(command: Path, scripts: Path) -> bool:
-    return command.parent.resolve() == scripts.resolve()
+    return scripts.resolve() in (command.parent.resolve(), command.resolve().parent)  # a link to it will do
 
 
 def _is_compiled(module: str) -> bool:

@@ -159,6 +159,15 @@ def test_commands_of_this_environment_are_fine(surroundings, bin_folder, monkeyp
     assert only(environment.commands(surroundings)).state == "ok"
 
 
+def test_links_to_the_commands_of_this_environment_are_fine(surroundings, bin_folder, tmp_path, monkeypatch):
+    (tmp_path / "links").mkdir()
+    for name in ("dctkd", "snakemake"):
+        (tmp_path / "links" / name).symlink_to(bin_folder / name)
+    monkeypatch.setenv("PATH", str(tmp_path / "links"))
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(bin_folder))
+    assert only(environment.commands(surroundings)).state == "ok"
+
+
 @pytest.mark.parametrize(("is_compiled", "state"), [(True, "note"), (False, "warning")])
 def test_switched_off_bytecode_is_a_warning_where_packages_are_not_compiled(
     surroundings, monkeypatch, is_compiled, state
