@@ -75,6 +75,29 @@ def status(
         print_status(rows)
 
 
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Option("--config", help="also look at what this experiment needs")] = None,
+    set_: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Look for what is wrong with machine, installation, working folder and experiment. Status 2: a problem."""
+    from functools import partial
+
+    from dctkd.doctor.examine import as_records, examine, has_problem
+    from dctkd.doctor.finding import Surroundings
+    from dctkd.doctor.printout import print_findings
+
+    load_plan = None if config is None else partial(_load_plan, config, set_)
+    found = examine(Surroundings(Path.cwd(), config, load_plan))
+    if as_json:
+        typer.echo(json.dumps(as_records(found), indent=1))
+    else:
+        print_findings(found, has_config=config is not None)
+    if has_problem(found):
+        raise SystemExit(2)
+
+
 @data_app.command("pack")
 def pack_data(
     edges: EdgesArgument,
@@ -172,7 +195,8 @@ def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = 
 @app.command()
 def cost(target: Path, plan_file: PlanOption) -> None:
     """Count GMACs and parameters of every network, and what each method adds in training."""
-    from dctkd.engine.cost import measure_costs, published_census
+    from dctkd.engine.census import published_census
+    from dctkd.engine.cost import measure_costs
     from dctkd.plan import read_plan
     from dctkd.store import write_json
 

@@ -188,6 +188,13 @@ def first_batch_norm(module: nn.Module) -> str | None:
     return next((name for name, layer in module.named_modules() if isinstance(layer, coupling)), None)
 
 
+def num_parameters(architecture: str, num_classes: int, options: Mapping[str, Any] = NO_OPTIONS) -> int:
+    """Return how many parameters a network has, without allocating them; raises as `describe_stages`."""
+    with torch.device("meta"):
+        net = _create(architecture, options, num_classes=num_classes)
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
 def build_model(
     architecture: str,
     *,

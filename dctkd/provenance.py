@@ -132,5 +132,8 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    # Without optional locks: asking for the state must not rewrite the index beside a git command of the user's.
+    done = subprocess.run(
+        ["git", "--no-optional-locks", "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+    )
     return done.stdout.strip()

@@ -100,7 +100,7 @@ def resolve_pretrained(architecture: str) -> Path:
     cached = _cached_file(cfg)
     if cached is not None:
         return cached
-    address = _hub_endpoint() if cfg.hf_hub_id else str(cfg.url)
+    address = _address(cfg)
     where = cfg.hf_hub_id or cfg.url
     if not _is_online(address):
         raise InputError(
@@ -114,6 +114,17 @@ def resolve_pretrained(architecture: str) -> Path:
         raise InputError(
             f"model {architecture}: its pretrained weights ({where}) cannot be fetched ({describe_error(error)})"
         ) from error
+
+
+def where_pretrained(architecture: str) -> tuple[Path | None, bool]:
+    """Return the cached file of timm's pretrained weights, or None, and whether they can be had; fetches nothing.
+
+    Raises:
+        InputError: If timm has no weights of that name and tag.
+    """
+    cfg = pretrained_config(architecture)
+    cached = _cached_file(cfg)
+    return cached, cached is not None or _is_online(_address(cfg))
 
 
 def pretrained_sha256(architecture: str) -> str:
@@ -191,6 +202,10 @@ def _file_of_url(url: str) -> Path:
     from torch.hub import get_dir
 
     return Path(get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
+
+
+def _address(cfg: Any) -> str:
+    return _hub_endpoint() if cfg.hf_hub_id else str(cfg.url)
 
 
 def _hub_endpoint() -> str:

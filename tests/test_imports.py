@@ -34,7 +34,14 @@ ALLOWED = {
         "config", "data", "errors", "functional", "identity", "locks", "methods", "metrics", "models", "plan",
         "provenance", "store", "weights",
     },
-    "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store", "store_commands"},
+    "doctor": {
+        "data", "engine.census", "engine.device", "engine.packing", "errors", "models", "plan", "provenance", "status",
+        "store", "weights",
+    },
+    "cli": {
+        "config", "data", "doctor", "engine", "errors", "methods", "plan", "report", "status", "store",
+        "store_commands",
+    },
 }  # fmt: skip
 
 
@@ -83,6 +90,10 @@ def test_imports_point_one_way(path):
         ("dctkd.data", {"torch", "PIL", "numpy"}),
         ("dctkd.report", {"torch", "pandas", "seaborn"}),
         ("dctkd.engine.job", {"torch", "timm", "pandas"}),
+        ("dctkd.doctor.examine", {"torch", "timm", "numpy", "pandas", "yaml", "pydantic"}),
+        ("dctkd.doctor.environment", {"torch", "timm", "numpy", "pandas", "yaml", "pydantic"}),
+        ("dctkd.doctor.experiment", {"torch", "timm", "pandas"}),
+        ("dctkd.doctor.leftovers", {"torch", "timm", "pandas"}),
         ("dctkd.cli", {"torch", "timm", "numpy", "pandas", "yaml", "pydantic"}),
     ],
 )

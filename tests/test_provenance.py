@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import shutil
+import subprocess
 
 import pytest
 
@@ -38,3 +40,15 @@ def test_the_environment_names_platform_and_versions():
     assert {"cpu_model", "torch_build", "precision", "threads", "num_cores"} <= set(record["platform"])
     assert record["packages"]["torch"].split("+")[0] == record["platform"]["torch_build"].split("+")[0]
     json.dumps(record)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_asking_git_for_its_state_leaves_its_index_as_it_is(tmp_path):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    (tmp_path / "file").write_text("a")
+    for arguments in (["init", "-q"], ["add", "file"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
+    os.utime(tmp_path / "file", (1, 1))  # git would note the new time in its index
+    before = (tmp_path / ".git/index").read_bytes()
+    assert provenance._git(tmp_path, "status", "--porcelain") == ""
+    assert (tmp_path / ".git/index").read_bytes() == before

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dctkd.data import formats
+from dctkd.data.manifest import Manifest
 from dctkd.errors import InputError
 
 
@@ -23,12 +24,22 @@ def survey(format_name: str, options: Mapping[str, Any], root: Path | None) -> t
     Raises:
         InputError: If the options, the root or the lists cannot be used.
     """
+    manifest = manifest_of(format_name, options, root)
+    if manifest is None:
+        values = formats.parse_options(format_name, options).model_dump()
+        return values["num_classes"], values["num_train_images"], values["num_test_images"]
+    return len(manifest.classes), len(manifest.split("train")), len(manifest.split("test"))
+
+
+def manifest_of(format_name: str, options: Mapping[str, Any], root: Path | None) -> Manifest | None:
+    """Return what a dataset of photographs consists of, with its problems; None if the format is rendered.
+
+    Arguments and errors are those of `survey`.
+    """
     kind = formats.get(format_name)
     parsed = formats.parse_options(format_name, options)
     if kind.kind == "rendered":
-        values = parsed.model_dump()
-        return values["num_classes"], values["num_train_images"], values["num_test_images"]
+        return None
     if root is None:
         raise InputError(f"dataset.root: format {format_name} reads photographs; give the folder that they lie in")
-    manifest = kind.read_manifest(root, parsed)
-    return len(manifest.classes), len(manifest.split("train")), len(manifest.split("test"))
+    return kind.read_manifest(root, parsed)

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dctkd import methods
 from dctkd.config import AdamW, Sgd
 from dctkd.engine.build import method_of, pair_networks
+from dctkd.engine.census import Census
 from dctkd.identity import Identity
 from dctkd.methods.base import DataSpec
 from dctkd.metrics.cost import checkpoint_bytes, measure_method, measure_model
 from dctkd.models import StageModel, spec
 from dctkd.plan import Plan, Run
-from dctkd.store import read_edge
-
-
-@dataclass(frozen=True)
-class Census:
-    """Size of a dataset."""
-
-    num_classes: int
-    num_train_images: int
-    num_test_images: int
-
-
-def published_census(plan: Plan, results: Path) -> dict[str, Census]:
-    """Return the size of each dataset of an experiment, from its data.json."""
-    edges = {name: read_edge(results / plan.name / name / "data.json") for name in plan.config.datasets}
-    return {
-        name: Census(edge["num_classes"], edge["num_train_images"], edge["num_test_images"])
-        for name, edge in edges.items()
-    }
 
 
 def measure_costs(plan: Plan, census: Mapping[str, Census]) -> dict[str, Any]:

@@ -78,6 +78,11 @@ def cpu_model() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def gpu_lock_folder() -> Path:
+    """Return where this user's claims on GPUs lie, a lock file each; it need not exist."""
+    return Path(tempfile.gettempdir()) / f"dctkd-gpus-{os.getuid()}"
+
+
 @contextmanager
 def claim_gpu(num_gpus: int) -> Iterator[int]:
     """Claim one GPU that no other job of this user's claims; yields its index.
@@ -91,7 +96,7 @@ def claim_gpu(num_gpus: int) -> Iterator[int]:
     Raises:
         InputError: If all are claimed.
     """
-    folder = Path(tempfile.gettempdir()) / f"dctkd-gpus-{os.getuid()}"
+    folder = gpu_lock_folder()
     folder.mkdir(mode=0o700, exist_ok=True)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = visible if len(visible) == num_gpus and all(visible) else [str(index) for index in range(num_gpus)]

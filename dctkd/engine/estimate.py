@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from dctkd.data.survey import survey
 from dctkd.engine.build import pair_networks, require_separable_batches, stages_of
-from dctkd.engine.cost import Census, measure_costs, published_census
+from dctkd.engine.census import Census, pixel_bytes, published_census, surveyed_census, weight_bytes
+from dctkd.engine.cost import measure_costs
 from dctkd.engine.device import resolve_device, resolve_precision
 from dctkd.errors import InputError
 from dctkd.identity import Identity
@@ -42,15 +42,14 @@ def estimate(plan: Plan, results: Path, *, costs: dict[str, Any] | None = None) 
     try:
         census = published_census(plan, results)
     except InputError:
-        census = {name: _survey(plan, name) for name in plan.config.datasets}
+        census = {name: surveyed_census(plan, name) for name in plan.config.datasets}
     costs = measure_costs(plan, census) if costs is None else costs
     pairs = [_pair(plan, run, census[run.dataset], costs) for run in _first_runs(plan)]
     num_groups = len(plan.config.datasets) * len(plan.config.pairs) * len(plan.config.seeds)
     num_jobs = len(plan.packs) * num_groups
     # Jobs that do not train: one packs each dataset, one measures each group; one each counts costs, times, reports.
     num_others = len(plan.config.datasets) + num_groups + 3
-    kept = plan.config.keep_weights != "none"
-    bytes_of_weights = sum(4 * costs["models"][f"{run.dataset}/{run.student}"]["parameters"] for run in plan.runs)
+    parameters = {name: model["parameters"] for name, model in costs["models"].items()}
     return {
         "experiment": plan.name,
         "runs": len(plan.runs),
@@ -66,8 +65,8 @@ def estimate(plan: Plan, results: Path, *, costs: dict[str, Any] | None = None) 
         "methods": costs["methods"],
         "pairs": pairs,
         "disk_bytes": {
-            "pixels": sum(_pixel_bytes(plan, name, size) for name, size in census.items()),
-            "weights": bytes_of_weights * kept,
+            "pixels": sum(pixel_bytes(plan, name, size) for name, size in census.items()),
+            "weights": weight_bytes(plan, plan.runs, parameters),
             "largest_checkpoint": max(row["checkpoint_bytes"] for row in costs["methods"].values()),
         },
         "macs": sum(pair["macs"] for pair in pairs),
@@ -76,21 +75,9 @@ def estimate(plan: Plan, results: Path, *, costs: dict[str, Any] | None = None) 
     }
 
 
-def _survey(plan: Plan, name: str) -> Census:
-    identity = plan.data_identity(name)
-    return Census(*survey(identity.format, identity.options, plan.data_root(name)))
-
-
 def _first_runs(plan: Plan) -> list[Run]:
     """The first run of each dataset and pair."""
     return list({(run.dataset, run.pair): run for run in reversed(plan.runs)}.values())[::-1]
-
-
-def _pixel_bytes(plan: Plan, name: str, size: Census) -> int:
-    recipe = plan.data_identity(name).input
-    side = recipe.short_side or recipe.crop
-    # Photographs are about 4:3; the cache keeps the long side.
-    return round(3 * side * side * 4 / 3 * (size.num_train_images + size.num_test_images))
 
 
 def _pair(plan: Plan, run: Run, size: Census, costs: dict[str, Any]) -> dict[str, Any]:

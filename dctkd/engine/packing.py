@@ -36,7 +36,7 @@ def publish_data(
         )
     name = found[1]
     identity = plan.data_identity(name)
-    folder = Path("cache") / f"{identity.format}-{plan.data_spec(name)[:16]}"
+    folder = cache_folder(plan, name)
     cache = prepare(
         identity.format,
         identity.options,
@@ -56,3 +56,8 @@ def publish_data(
         "num_test_images": cache.num_images("test"),
     }
     write_json(edge, summary)
+
+
+def cache_folder(plan: Plan, name: str) -> Path:
+    """Return where the pixel cache of a dataset lies, below the results folder."""
+    return Path("cache") / f"{plan.data_identity(name).format}-{plan.data_spec(name)[:16]}"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dctkd.engine.build import pair_networks
-from dctkd.engine.cost import Census, published_census
+from dctkd.engine.census import Census, published_census
 from dctkd.engine.device import claim_gpu, resolve_device, resolve_precision
 from dctkd.engine.estimate import estimate
 from dctkd.engine.latency import BATCH_SIZES, Setting, measure_latency

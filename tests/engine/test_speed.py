@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from dctkd import cli, models
 from dctkd.engine import estimate, latency
-from dctkd.engine.cost import measure_costs, published_census
+from dctkd.engine.census import published_census
+from dctkd.engine.cost import measure_costs
 from dctkd.engine.packing import publish_data
 from dctkd.engine.speed import measure_speed
 from dctkd.errors import InputError
