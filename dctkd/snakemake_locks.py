@@ -31,7 +31,7 @@ def clear_stale_locks(folder: Path = Path(".snakemake")) -> None:
             atexit.register(held.release)
         others = [path for path in register.iterdir() if path != myself]
         alive = [path for path in others if is_held(path)]
-        stale = [] if alive else [path for path in (folder / "locks").glob("*.lock") if _is_ours(path)]
+        stale = [] if alive else [path for path in (folder / "locks").glob("*.lock") if is_ours(path)]
         for path in [*stale, *(set(others) - set(alive))]:
             path.unlink(missing_ok=True)
     except OSError as error:  # a folder that cannot be written: Snakemake says so itself
@@ -41,6 +41,7 @@ def clear_stale_locks(folder: Path = Path(".snakemake")) -> None:
         sys.stderr.write(f"A killed snakemake left {folder}/locks; nobody holds them any more, so they are removed.\n")
 
 
-def _is_ours(lock: Path) -> bool:
+def is_ours(lock: Path) -> bool:
+    """Tell whether a lock of Snakemake's is on files of this suite alone."""
     files = lock.read_text(errors="surrogateescape").splitlines()
     return bool(files) and all(name.partition("/")[0] in OURS for name in files)

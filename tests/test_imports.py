@@ -35,8 +35,8 @@ ALLOWED = {
         "provenance", "store", "weights",
     },
     "doctor": {
-        "data", "engine.census", "engine.device", "engine.packing", "errors", "models", "plan", "provenance", "status",
-        "store", "weights",
+        "data", "engine.census", "engine.device", "engine.packing", "errors", "models", "plan", "provenance",
+        "snakemake_locks", "status", "store", "weights",
     },
     "cli": {
         "config", "data", "doctor", "engine", "errors", "methods", "plan", "report", "status", "store",

@@ -17,6 +17,7 @@ from dctkd.doctor.processes import Process, processes_in
 from dctkd.doctor.storage import is_network, kind_of_file_system
 from dctkd.errors import InputError
 from dctkd.plan import read_plan
+from dctkd.snakemake_locks import is_ours
 from dctkd.store import RunFolder, Store
 
 LEFT_AFTER_S = 600.0
@@ -54,6 +55,8 @@ def snakemake_locks(surroundings: Surroundings) -> Iterator[Finding]:
     snakemakes = [process for process in processes_in(surroundings.folder) if process.program == "snakemake"]
     if snakemakes:
         yield Finding("Snakemake's lock", "note", f"held by process {snakemakes[0].pid}")
+    elif all(is_ours(path) for path in _files_in(folder)):
+        yield Finding("Snakemake's lock", "note", "left by a Snakemake that is no more; the next one removes it")
     elif is_network(kind_of_file_system(folder)[0]):
         text = "the folder is locked, by no process of yours on this host; if none runs on another host either:"
         yield Finding("Snakemake's lock", "warning", text, UNLOCK)

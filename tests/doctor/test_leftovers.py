@@ -49,8 +49,14 @@ def test_orphans_are_a_warning_with_the_signal_that_saves(surroundings, at_work)
     assert (orphans.state, orphans.remedy) == ("warning", "kill -TERM 12 13")
 
 
-def test_a_lock_of_a_dead_snakemake_is_a_problem(surroundings):
+def test_a_lock_of_a_dead_snakemake_on_our_files_is_a_note_the_next_one_removes_it(surroundings):
     write(surroundings.folder / ".snakemake/locks/0.input.lock", "results/tiny/data.json\n")
+    (found,) = leftovers.snakemake_locks(surroundings)
+    assert (found.state, found.remedy) == ("note", None)
+
+
+def test_a_lock_of_a_dead_snakemake_on_other_files_is_a_problem(surroundings):
+    write(surroundings.folder / ".snakemake/locks/0.input.lock", "reads/a.fastq\n")
     (found,) = leftovers.snakemake_locks(surroundings)
     assert (found.state, found.remedy) == ("problem", "snakemake --unlock --cores 1")
 
