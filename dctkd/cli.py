@@ -6,15 +6,18 @@ Status 0: done (also for runs that diverged: that is a result). 1: a run crashed
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from dctkd.errors import InputError
+from dctkd.errors import InputError, shown
 
 RESULTS = Path("results")
 
@@ -69,9 +72,9 @@ def pack_data(
 ) -> None:
     """Decode each dataset once into the pixel cache and publish its data.json."""
     from dctkd.engine.packing import publish_data
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
 
-    experiment = read_plan(plan_file)
+    experiment = read_plan_of_jobs(plan_file)
     for edge in edges:
         publish_data(experiment, edge, RESULTS, workers=workers, progress=_progress_of_packing())
 
@@ -131,9 +134,9 @@ def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = No
     """Train runs side by side on one teacher pass, test and publish them; what is finished is only published."""
     from dctkd.engine.interrupt import Interrupt, die_with_parent
     from dctkd.engine.job import make_job, run_job
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
 
-    experiment = read_plan(plan_file)
+    experiment = read_plan_of_jobs(plan_file)
     runs = [experiment.at(_below_results(edge)) for edge in edges]
     die_with_parent()
     if sys.stderr.isatty():
@@ -147,9 +150,9 @@ def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = No
 def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = None) -> None:
     """Measure where finished students look, against their teacher and annotated objects; nothing is trained."""
     from dctkd.engine.overlap import measure_overlap
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
 
-    experiment = read_plan(plan_file)
+    experiment = read_plan_of_jobs(plan_file)
     measure_overlap(experiment, edges, RESULTS, device=device or experiment.config.device)
 
 
@@ -157,10 +160,10 @@ def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = 
 def cost(target: Path, plan_file: PlanOption) -> None:
     """Count GMACs and parameters of every network, and what each method adds in training."""
     from dctkd.engine.cost import measure_costs, published_census
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
     from dctkd.store import write_json
 
-    experiment = read_plan(plan_file)
+    experiment = read_plan_of_jobs(plan_file)
     write_json(target, measure_costs(experiment, published_census(experiment, RESULTS)))
 
 
@@ -168,10 +171,10 @@ def cost(target: Path, plan_file: PlanOption) -> None:
 def speed(target: Path, plan_file: PlanOption) -> None:
     """Time every network on this machine, and estimate the experiment's hours from a few training steps."""
     from dctkd.engine.speed import measure_speed
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
     from dctkd.store import write_json
 
-    write_json(target, measure_speed(read_plan(plan_file), RESULTS))
+    write_json(target, measure_speed(read_plan_of_jobs(plan_file), RESULTS))
 
 
 @app.command()
@@ -259,8 +262,6 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
 
 
 def _load_plan(config: Path, settings: list[str] | None) -> Any:
-    import os
-
     from dctkd.config import load
     from dctkd.plan import make_plan
 
@@ -269,14 +270,16 @@ def _load_plan(config: Path, settings: list[str] | None) -> Any:
 
 def _key_values(name: str, settings: list[str] | None) -> dict[str, Any]:
     """Read the values of an option that is given as KEY=VALUE, VALUE in YAML."""
-    import yaml
+    from dctkd.yaml_text import parse_yaml
 
     values: dict[str, Any] = {}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"{name} {setting}: expected KEY=VALUE")
-        values[key] = yaml.safe_load(value)
+        if not equals or not key:
+            raise InputError(f"{name} {shown(setting)}: expected KEY=VALUE")
+        if key in values:
+            raise InputError(f"{name} {key}: is given twice; keep one of them")
+        values[key] = parse_yaml(value, where=f"{name} {shown(key, quote='')}")
     return values
 
 
@@ -315,8 +318,14 @@ def main() -> NoReturn:
     """Run the command line; every expected error is one line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells of every glyph that a PDF figure embeds
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files and classes may not fit the terminal
     try:
         app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _leave_closed_pipe()
     except InputError as error:
         _exit(2, f"error: {error}")
     except typer.Abort:
@@ -324,6 +333,12 @@ def main() -> NoReturn:
     except Exception as error:
         _exit_for(error)
     raise SystemExit(0)
+
+
+def _leave_closed_pipe() -> NoReturn:
+    """End as a program does that SIGPIPE ends: whoever read the output, such as `head`, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+    raise SystemExit(128 + signal.SIGPIPE)
 
 
 def _exit_for(error: Exception) -> NoReturn:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Iterable
+from typing import Any
+
+MAX_SHOWN = 120
+"""Longest text of a value in a message, in characters."""
 
 
 class InputError(ValueError):
@@ -14,7 +20,34 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(printable(re.sub(r"\s*[\r\n]\s*", " ", str(message)).strip()))
+
+
+def printable(text: str) -> str:
+    r"""Return text for a terminal or a UTF-8 file: control characters and bytes that are no UTF-8 stand escaped.
+
+    Example:
+        >>> print(printable("caf\u00e9\n\x1b[31m \udcff"))
+        café\n\x1b[31m \udcff
+    """
+    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def shown(value: Any, *, quote: str = "'") -> str:
+    """Return a value as a message shows it: cut short if it is long; `quote` empty shows text without quotes.
+
+    Example:
+        >>> shown("x" * 1000)[-15:]
+        "xxxxxxxxxx' ..."
+    """
+    text = value if isinstance(value, str) and not quote else repr(value)
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{text[: MAX_SHOWN - 1]}{quote if isinstance(value, str) else ''} ..."
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -34,6 +67,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
         '; choose from at, kd'
     """
     names = sorted(choices)
+    word = word[:MAX_SHOWN]  # comparing takes time that grows with the length
     near = difflib.get_close_matches(word, names, n=2, cutoff=0.6)
     if near:
         return f"; did you mean {' or '.join(repr(name) for name in near)}?"

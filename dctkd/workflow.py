@@ -11,6 +11,7 @@ from dctkd.config import resolve
 from dctkd.engine.device import resolve_device
 from dctkd.errors import InputError
 from dctkd.plan import Plan, make_plan, read_plan
+from dctkd.yaml_text import read_yaml
 
 
 def plan_path(experiment: str, results: Path = Path("results")) -> Path:
@@ -22,6 +23,13 @@ def _from_here(path: Path) -> str:
     """Return a path as it is best read in tables: relative to the working folder where it lies below it."""
     absolute = path.resolve()
     return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path)
+
+
+def _check_files(files: Sequence[str]) -> None:
+    """Read experiment files once more, by the rules of `dctkd plan`: Snakemake keeps the last of two equal keys."""
+    for file in files:
+        if Path(file).suffix != ".json":
+            read_yaml(Path(_from_here(Path(file))))
 
 
 def open_plan(
@@ -39,6 +47,8 @@ def open_plan(
     """
     where = _from_here(Path(files[-1])) if files else "config"
     try:
+        if is_main:
+            _check_files(files)
         experiment = resolve(config, where=where)
         written = plan_path(experiment.experiment)
         if not is_main and written.exists():

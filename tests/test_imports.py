@@ -13,24 +13,27 @@ PACKAGE = Path(__file__).parents[1] / "dctkd"
 ALLOWED = {
     "errors": set(),
     "provenance": {"", "engine.device"},
-    "config": {"errors"},
+    "yaml_text": {"errors"},
+    "names": {"errors"},
+    "config": {"errors", "names", "yaml_text"},
     "identity": {"config", "errors", "provenance", "data", "methods"},
-    "plan": {"config", "errors", "identity", "metrics", "provenance"},
+    "packs": set(),
+    "plan": {"config", "errors", "identity", "metrics", "packs", "provenance"},
     "store": {"errors", "plan", "provenance"},
     "status": {"plan", "store"},
-    "workflow": {"config", "engine.device", "errors", "plan"},
+    "workflow": {"config", "engine.device", "errors", "plan", "yaml_text"},
     "functional": set(),
     "weights": {"errors", "provenance"},
     "models": {"errors", "weights"},
     "methods": {"errors", "functional", "models", "provenance"},
     "metrics": {"errors", "functional", "models", "weights", "methods"},
     "data": {"config", "errors", "provenance"},
-    "report": {"config", "data.cache", "errors", "metrics", "plan", "store", "provenance"},
+    "report": {"config", "data.cache", "errors", "metrics", "names", "plan", "store", "provenance", "yaml_text"},
     "engine": {
         "config", "data", "errors", "functional", "identity", "methods", "metrics", "models", "plan", "provenance",
         "store", "weights",
     },
-    "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store"},
+    "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store", "yaml_text"},
 }  # fmt: skip
 
 
