@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from dctkd.errors import InputError, shown
+from dctkd.errors import InputError, printable, shown
 
 RESULTS = Path("results")
 
@@ -43,7 +43,11 @@ def plan(
     """Show what an experiment would train, and what that costs, before anything is trained."""
     from dctkd.engine.estimate import estimate, print_estimate
 
-    costs = estimate(_load_plan(config, set_), RESULTS)
+    experiment = _load_plan(config, set_)
+    try:
+        costs = estimate(experiment, RESULTS)
+    except InputError as error:  # of networks and photographs, which know nothing of the file
+        raise InputError(f"{config}: {error}") from error
     if as_json:
         typer.echo(json.dumps(costs, indent=1))
     else:
@@ -68,7 +72,7 @@ def status(
 def pack_data(
     edges: EdgesArgument,
     plan_file: PlanOption,
-    workers: Annotated[int, typer.Option(help="processes that decode; changes the time, never the pixels")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes that decode; changes the time, never the pixels")] = 1,
 ) -> None:
     """Decode each dataset once into the pixel cache and publish its data.json."""
     from dctkd.engine.packing import publish_data
@@ -76,13 +80,15 @@ def pack_data(
 
     experiment = read_plan_of_jobs(plan_file)
     for edge in edges:
+        _below_results(edge)
+    for edge in edges:
         publish_data(experiment, edge, RESULTS, workers=workers, progress=_progress_of_packing())
 
 
 @data_app.command("verify")
 def verify_data(
     cache: Annotated[Path, typer.Argument(help="folder of a pixel cache, results/cache/<dataset>")],
-    workers: Annotated[int, typer.Option(help="processes that hash")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes that hash")] = 1,
 ) -> None:
     """Read a pixel cache again and compare it with its fingerprint. Status 2: damaged or changed."""
     from dctkd.data.verify import verify_cache
@@ -114,7 +120,7 @@ def check_data(
     lists: Annotated[
         tuple[Path, Path] | None, typer.Option(help="a training and a test list to compare: one path per line")
     ] = None,
-    workers: Annotated[int, typer.Option(help="processes that decode; changes the time, never the report")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes that decode; changes the time, never the report")] = 1,
     to: Annotated[Path, typer.Option(help="folder of check-<name>.md and .json")] = RESULTS / "checks",
 ) -> None:
     """Report on a copy of a dataset: counts, damaged and doubled files, possible accuracy. Status 2: not usable."""
@@ -153,6 +159,8 @@ def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = 
     from dctkd.plan import read_plan_of_jobs
 
     experiment = read_plan_of_jobs(plan_file)
+    for edge in edges:
+        _below_results(edge)
     measure_overlap(experiment, edges, RESULTS, device=device or experiment.config.device)
 
 
@@ -162,7 +170,9 @@ def cost(target: Path, plan_file: PlanOption) -> None:
     from dctkd.engine.cost import measure_costs, published_census
     from dctkd.plan import read_plan_of_jobs
     from dctkd.store import write_json
+    from dctkd.targets import require_file_target
 
+    require_file_target(target, "target")
     experiment = read_plan_of_jobs(plan_file)
     write_json(target, measure_costs(experiment, published_census(experiment, RESULTS)))
 
@@ -173,7 +183,9 @@ def speed(target: Path, plan_file: PlanOption) -> None:
     from dctkd.engine.speed import measure_speed
     from dctkd.plan import read_plan_of_jobs
     from dctkd.store import write_json
+    from dctkd.targets import require_file_target
 
+    require_file_target(target, "target")
     write_json(target, measure_speed(read_plan_of_jobs(plan_file), RESULTS))
 
 
@@ -185,7 +197,11 @@ def report(
 ) -> None:
     """Regenerate tables and figures from finished runs."""
     from dctkd.report import build
+    from dctkd.targets import require_folder_target
 
+    if plan_file.name != "plan.json":
+        raise InputError(f"--plan {plan_file}: expected results/<experiment>/plan.json, beside which the results lie")
+    require_folder_target(to, "--to")
     for path in build(plan_file.parent, RESULTS / "store", to, partial=partial):
         typer.echo(path)
 
@@ -323,7 +339,8 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # names of files and classes may not fit the terminal
     try:
         app(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where it was closed from the start
+            sys.stdout.flush()
     except BrokenPipeError:
         _leave_closed_pipe()
     except InputError as error:
@@ -344,7 +361,8 @@ def _leave_closed_pipe() -> NoReturn:
 def _exit_for(error: Exception) -> NoReturn:
     """Map an exception to its line and status; one that nobody expects keeps its traceback."""
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a click usage error
-        _exit(2, f"error: {error.format_message()}; see --help")
+        message = " ".join(error.format_message().split()).rstrip(".") or "a command is missing"
+        _exit(2, f"error: {printable(message)}; see --help")
     from dctkd.engine.interrupt import EXIT_INTERRUPTED, InterruptedRunError
     from dctkd.engine.job import FailedRunsError
 

@@ -5,15 +5,16 @@ A Snakefile is parsed again by every cluster job, so this module must load in mi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from dctkd.errors import InputError, did_you_mean, shown
 from dctkd.names import RESERVED_EXPERIMENTS, RESERVED_ROWS, Name
+from dctkd.validation import explain
 from dctkd.yaml_text import read_yaml, require_plain
 
 MAX_SEED = 2**32 - 1
@@ -159,7 +160,7 @@ class AdamW(Strict):
 
     name: Literal["adamw"] = "adamw"
     lr: float = Field(gt=0, description="peak learning rate per step")
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: float = Field(0.05, ge=0, description="decoupled, applied to every parameter")
 
 
@@ -179,6 +180,9 @@ class Schedule(Strict):
         for kind, key in (("step", "every_epochs"), ("multistep", "milestones_epochs")):
             if (self.name == kind) != (getattr(self, key) is not None):
                 raise ValueError(f"{key} is required with name: {kind}, and only there")
+        milestones = self.milestones_epochs
+        if milestones is not None and (not milestones or list(milestones) != sorted({*milestones} - {0})):
+            raise ValueError(f"milestones_epochs must rise, from above 0, got {list(milestones)}")
         return self
 
 
@@ -282,7 +286,12 @@ class Experiment(Strict):
                 _require(getattr(pair, role), self.models, f"pairs.{number}.{role}", "model")
         _require(self.student_recipe, self.recipes, "student_recipe", "recipe")
         _require(self.teacher_recipe, self.recipes, "teacher_recipe", "recipe")
-        for what, names in (("seeds", [str(s) for s in self.seeds]), ("pairs", [pair.name for pair in self.pairs])):
+        for what, names in (
+            ("seeds", [str(s) for s in self.seeds]),
+            ("pairs", [pair.name for pair in self.pairs]),
+            ("map_sources", [str(source) for source in self.map_sources]),
+            ("reported", list(self.reported)),
+        ):
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{what} must not repeat; {', '.join(repeated)} occurs twice")
         return self
@@ -335,33 +344,6 @@ def resolve(raw: Mapping[str, Any], *, where: str) -> Experiment:
         return Experiment.model_validate(merged)
     except ValidationError as error:
         raise InputError(f"{where}: {explain(error)}") from error
-
-
-def explain(error: ValidationError, within: str = "") -> str:
-    """Return the first problem of a validation as one line: key path, what was expected, what came.
-
-    Args:
-        error: What pydantic found.
-        within: Key path of what was validated.
-    """
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    path = ".".join([*filter(None, [within]), *(str(part) for part in _readable_location(first))])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        message = "this key is required"
-    elif first["type"] not in ("unknown_key", "value_error", "optimiser"):
-        message = f"{message}, got {shown(first['input'])}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{path}: {message}{more}" if path else f"{message}{more}"
-
-
-def _readable_location(problem: ErrorDetails) -> Iterator[str | int]:
-    for part in problem["loc"]:
-        if part not in ("sgd", "adamw", "[key]") and not str(part).startswith(
-            ("literal[", "tuple[", "constrained-", "int", "function-")
-        ):
-            yield part
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 MAX_SHOWN = 120
 """Longest text of a value in a message, in characters."""
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of surrogate pairs: what Python makes of bytes in file names that are no UTF-8."""
 
 
 class InputError(ValueError):
@@ -27,14 +28,10 @@ def printable(text: str) -> str:
     r"""Return text for a terminal or a UTF-8 file: control characters and bytes that are no UTF-8 stand escaped.
 
     Example:
-        >>> print(printable("caf\u00e9\n\x1b[31m \udcff"))
-        café\n\x1b[31m \udcff
+        >>> print(printable("na\u00efve\n\x1b[31m \udcff"))
+        naïve\n\x1b[31m \udcff
     """
-    return "".join(_escaped(c) if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode()
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def shown(value: Any, *, quote: str = "'") -> str:

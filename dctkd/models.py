@@ -280,7 +280,7 @@ def _check_name(architecture: str) -> None:
     import timm
 
     base, _, tag = architecture.partition(".")
-    if not timm.is_model(base):
+    if not base or not timm.is_model(base):
         near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.6)
         suffix = did_you_mean(base, near) if near else "; timm.list_models() lists the names"
         raise InputError(f"model {architecture}: timm has no such architecture{suffix}")

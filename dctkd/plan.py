@@ -219,11 +219,14 @@ def read_plan_of_jobs(path: Path) -> Plan:
         InputError: As in `read_plan`, and for an identity that was changed.
     """
     plan = read_plan(path)
+    teachers = {(teacher.dataset, teacher.teacher, teacher.spec) for teacher in plan.teachers}
     try:
         for run in (*plan.teachers, *plan.runs):
             identity = Identity.model_validate(run.identity)
             if (run.spec, run.seed) != (identity.spec, identity.seed):
                 raise ValueError(f"run {run.path} is not what its spec says")
+            if (run.dataset, run.teacher, identity.teacher_spec) not in teachers and run.student is not None:
+                raise ValueError(f"run {run.path} has no teacher")
     except _NO_PLAN as error:
         raise _refusal(path, error) from error
     return plan

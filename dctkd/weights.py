@@ -71,7 +71,7 @@ def load_exactly(net: nn.Module, state: dict[str, Tensor], *, source: str, class
         InputError: If the classifier is for another number of classes, or keys or shapes do not fit.
     """
     weight = state.get(f"{classifier}.weight")
-    if weight is not None and weight.shape[0] != num_classes:
+    if weight is not None and weight.ndim and weight.shape[0] != num_classes:
         raise InputError(
             f"weights {source}: class count that does not match: the file's classifier {classifier} has "
             f"{weight.shape[0]} classes, the data has {num_classes}; give weights that were trained on these classes"

@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import datetime
 import math
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dctkd.errors import InputError, shown
+from dctkd.errors import UNPRINTABLE, InputError, shown
 
-MAX_BYTES = 2**18
+MAX_BYTES = 2**16
 """Longest YAML text; the largest experiment file of this repository has 4 kB."""
 MAX_DEPTH = 40
 """Deepest nesting of lists and mappings; an experiment needs 6."""
 MAX_WEIGHT = 100_000
 """Most values, with each alias counted as often as it is used, and each 16 characters of a text as one more."""
 MAX_INTEGER = 2**63 - 1
-
-_CONTROL = frozenset({"Cc", "Cs"})
-"""Unicode's categories of control characters and of halves of surrogate pairs, which no file can hold as UTF-8."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -37,11 +33,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:  # not all of it: it may be a device, or a weight file
             content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise InputError(
-                f"{path}: longer than {MAX_BYTES} bytes; give an experiment file, such as config/demo.yaml"
-            )
-        text = content.decode("utf-8-sig")
+        is_too_long = len(content) > MAX_BYTES
+        text = "" if is_too_long else content.decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; give the path of an experiment file, such as config/demo.yaml"
@@ -53,9 +46,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: cannot be read as UTF-8 text ({reason}); give the path of an experiment file"
         ) from error
+    if is_too_long:
+        raise InputError(f"{path}: longer than {MAX_BYTES} bytes; give an experiment file, such as config/demo.yaml")
     raw = parse_yaml(text, where=str(path))
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected a mapping of keys at the top, such as `experiment: demo`, got {_kind(raw)}")
+    if "__use_yte__" in raw:  # Snakemake would have run what the file says before it reads the first rule
+        raise InputError(f"{path}: __use_yte__: templates run code; write plain values")
     return raw
 
 
@@ -69,6 +66,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
     Raises:
         InputError: If it is not YAML, or holds anything but plain values within the bounds above.
     """
+    if len(text) > MAX_BYTES:
+        raise InputError(f"{where}: longer than {MAX_BYTES} characters; write it shorter")
     try:
         value = yaml.load(text, Loader=_Loader)
     except RecursionError as error:
@@ -148,7 +147,7 @@ def _problem_of(value: Any) -> str | None:
     if value is None or isinstance(value, (bool, Path)):
         return None
     if isinstance(value, str):
-        odd = next((c for c in value if c not in "\n\t" and unicodedata.category(c) in _CONTROL), None)
+        odd = next((found[0] for found in UNPRINTABLE.finditer(value) if found[0] not in "\n\t"), None)
         return None if odd is None else f"text with the control character U+{ord(odd):04X}; remove it"
     if isinstance(value, int):
         return None if abs(value) <= MAX_INTEGER else f"an integer beyond {MAX_INTEGER}; write a smaller one"

@@ -15,7 +15,8 @@ ALLOWED = {
     "provenance": {"", "engine.device"},
     "yaml_text": {"errors"},
     "names": {"errors"},
-    "config": {"errors", "names", "yaml_text"},
+    "validation": {"errors"},
+    "config": {"errors", "names", "validation", "yaml_text"},
     "identity": {"config", "errors", "provenance", "data", "methods"},
     "packs": set(),
     "plan": {"config", "errors", "identity", "metrics", "packs", "provenance"},
@@ -27,13 +28,18 @@ ALLOWED = {
     "models": {"errors", "weights"},
     "methods": {"errors", "functional", "models", "provenance"},
     "metrics": {"errors", "functional", "models", "weights", "methods"},
-    "data": {"config", "errors", "provenance"},
-    "report": {"config", "data.cache", "errors", "metrics", "names", "plan", "store", "provenance", "yaml_text"},
+    "data": {"config", "errors", "provenance", "validation"},
+    "report": {
+        "config", "data.cache", "errors", "metrics", "names", "plan", "store", "provenance", "validation", "yaml_text",
+    },
     "engine": {
         "config", "data", "errors", "functional", "identity", "methods", "metrics", "models", "plan", "provenance",
         "store", "weights",
     },
-    "cli": {"config", "data", "engine", "errors", "methods", "plan", "report", "status", "store", "yaml_text"},
+    "cli": {
+        "config", "data", "engine", "errors", "methods", "plan", "report", "status", "store", "targets", "yaml_text",
+    },
+    "targets": {"errors"},
 }  # fmt: skip
 
 
