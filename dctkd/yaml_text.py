@@ -166,6 +166,16 @@ def _kind(value: Any) -> str:
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice; plain YAML would silently keep the last."""
 
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:  # at once: reading on takes time that grows with the square of the depth
+            raise RecursionError
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
     def get_single_node(self) -> Any:
         node = super().get_single_node()
         # Before anything is made of it: merge keys copy, so that aliases within aliases would fill the memory.
