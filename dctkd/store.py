@@ -191,7 +191,8 @@ def read_edge(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object; {remedy}")
     for key, form in _EDGE_KEYS.get(path.name, {}).items():
-        if key not in content or not re.fullmatch(form, str(content[key])):
+        kind = int if form == _COUNT else str
+        if type(content.get(key)) is not kind or not re.fullmatch(form, str(content[key])):
             raise InputError(f"{path}: not whole ({key} is {shown(content.get(key))}); {remedy}")
     return content
 
