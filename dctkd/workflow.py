@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dctkd.config import resolve
 from dctkd.engine.device import resolve_device
 from dctkd.errors import InputError
 from dctkd.plan import Plan, make_plan, read_plan
 from dctkd.yaml_text import read_yaml
+
+Answer = TypeVar("Answer")
 
 
 def plan_path(experiment: str, results: Path = Path("results")) -> Path:
@@ -46,7 +48,8 @@ def open_plan(
             packs are cut once.
     """
     where = _from_here(Path(files[-1])) if files else "config"
-    try:
+
+    def plan() -> Plan:
         if is_main:
             _check_files(files)
         experiment = resolve(config, where=where)
@@ -55,6 +58,14 @@ def open_plan(
             return read_plan(written)
         jobs = cores if resolve_device(experiment.device) == "cpu" else gpus
         return make_plan(experiment, config_file=where, jobs=jobs)
+
+    return or_stop(plan)
+
+
+def or_stop(ask: Callable[[], Answer]) -> Answer:
+    """Return the answer to a question; a mistake of the user's ends Snakemake with one line and status 2."""
+    try:
+        return ask()
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None

@@ -9,7 +9,7 @@ from dctkd.provenance import write_atomic
 from dctkd.report import report_files
 from dctkd.report.published import published_files
 from dctkd.report.subjects import subject_of
-from dctkd.workflow import open_plan, plan_path
+from dctkd.workflow import open_plan, or_stop, plan_path
 
 PLAN = open_plan(
     config,
@@ -20,8 +20,8 @@ PLAN = open_plan(
 )
 PLAN_FILE = str(plan_path(PLAN.name))
 TARGET = f"paper_tables/{PLAN.name}"
-TABLES = [f"{TARGET}/{name}" for name in report_files(PLAN)]
-REPORTED = published_files(PLAN)
+TABLES = [f"{TARGET}/{name}" for name in or_stop(lambda: report_files(PLAN))]
+REPORTED = or_stop(lambda: published_files(PLAN))
 LOGS = f"results/{PLAN.name}/logs"
 DATASET = f"results/{PLAN.name}/{{dataset}}"
 PAIR = f"{DATASET}/{{teacher}}__{{student}}"
