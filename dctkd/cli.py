@@ -292,7 +292,7 @@ def _key_values(name: str, settings: list[str] | None) -> dict[str, Any]:
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise InputError(f"{name} {shown(setting)}: expected KEY=VALUE")
+            raise InputError(f"{name} {shown(setting, quote='')}: expected KEY=VALUE")
         if key in values:
             raise InputError(f"{name} {key}: is given twice; keep one of them")
         values[key] = parse_yaml(value, where=f"{name} {shown(key, quote='')}")

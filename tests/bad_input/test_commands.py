@@ -25,7 +25,7 @@ WITHOUT_A_PLAN = {
     "data check mit67 --root nowhere": "data root nowhere does not exist",
     "data check synthscenes --root folder": "there is no copy to check; choose",
     "data check mit67 --root .": "lies inside the dataset",
-    "data check imagefolder --root folder --option x": "--option 'x': expected KEY=VALUE",
+    "data check imagefolder --root folder --option x": "--option x: expected KEY=VALUE",
     "data check imagefolder --root folder --option x=1": "unknown key 'x'",
     "data check imagefolder --root folder --workers 0": "Invalid value for '--workers'",
     "data verify nowhere": "nowhere: no pixel cache there",

@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_an_experiment_is_refused(in_folder, monkeypatch, 
 
 
 SETTINGS = {
-    "seeds": "--set 'seeds': expected KEY=VALUE",
+    "seeds": "--set seeds: expected KEY=VALUE",
     "=3": "expected KEY=VALUE",
     "seeds=": "seeds: expected a list, got None",
     "seeds=[0": "--set seeds: not valid YAML",
