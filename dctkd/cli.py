@@ -6,9 +6,9 @@ Status 0: done (also for runs that diverged: that is a result). 1: a run crashed
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,19 +17,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from dctkd.errors import InputError
+from dctkd.errors import InputError, shown
+from dctkd.exits import run_to_exit
 from dctkd.store_commands import store_app
 
 RESULTS = Path("results")
-
-MENDABLE = {
-    errno.ENOSPC: "free some space and run the same command again: what is finished is kept",
-    errno.EDQUOT: "free some of your quota and run the same command again: what is finished is kept",
-    errno.EROFS: "this place is read-only; work where you can write, or remount it",
-    errno.EACCES: "you may not write or read there; change its permissions or work elsewhere",
-    errno.EPERM: "you may not write or read there; change its permissions or work elsewhere",
-}
-"""What to do about errors of the operating system that are no fault of the program's."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: from photographs to cached pixels.")
@@ -54,7 +46,11 @@ def plan(
     """Show what an experiment would train, and what that costs, before anything is trained."""
     from dctkd.engine.estimate import estimate, print_estimate
 
-    costs = estimate(_load_plan(config, set_), RESULTS)
+    experiment = _load_plan(config, set_)
+    try:
+        costs = estimate(experiment, RESULTS)
+    except InputError as error:  # of networks and photographs, which know nothing of the file
+        raise InputError(f"{config}: {error}") from error
     if as_json:
         typer.echo(json.dumps(costs, indent=1))
     else:
@@ -102,13 +98,15 @@ def doctor(
 def pack_data(
     edges: EdgesArgument,
     plan_file: PlanOption,
-    workers: Annotated[int, typer.Option(help="processes that decode; changes the time, never the pixels")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes that decode; changes the time, never the pixels")] = 1,
 ) -> None:
     """Decode each dataset once into the pixel cache and publish its data.json."""
     from dctkd.engine.packing import publish_data
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
 
-    experiment = read_plan(plan_file)
+    experiment = read_plan_of_jobs(plan_file)
+    for edge in edges:
+        _below_results(edge)
     with _job():
         for edge in edges:
             publish_data(experiment, edge, RESULTS, workers=workers, progress=_progress_of_packing())
@@ -117,7 +115,7 @@ def pack_data(
 @data_app.command("verify")
 def verify_data(
     cache: Annotated[Path, typer.Argument(help="folder of a pixel cache, results/cache/<dataset>")],
-    workers: Annotated[int, typer.Option(help="processes that hash")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes that hash")] = 1,
 ) -> None:
     """Read a pixel cache again and compare it with its fingerprint. Status 2: damaged or changed."""
     from dctkd.data.verify import verify_cache
@@ -149,7 +147,7 @@ def check_data(
     lists: Annotated[
         tuple[Path, Path] | None, typer.Option(help="a training and a test list to compare: one path per line")
     ] = None,
-    workers: Annotated[int, typer.Option(help="processes that decode; changes the time, never the report")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="processes that decode; changes the time, never the report")] = 1,
     to: Annotated[Path, typer.Option(help="folder of check-<name>.md and .json")] = RESULTS / "checks",
 ) -> None:
     """Report on a copy of a dataset: counts, damaged and doubled files, possible accuracy. Status 2: not usable."""
@@ -169,9 +167,9 @@ def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = No
     """Train runs side by side on one teacher pass, test and publish them; what is finished is only published."""
     from dctkd.engine.interrupt import Interrupt, die_with_parent
     from dctkd.engine.job import make_job, run_job
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
 
-    experiment = read_plan(plan_file)
+    experiment = read_plan_of_jobs(plan_file)
     runs = [experiment.at(_below_results(edge)) for edge in edges]
     die_with_parent()
     if sys.stderr.isatty():
@@ -185,9 +183,11 @@ def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = No
 def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = None) -> None:
     """Measure where finished students look, against their teacher and annotated objects; nothing is trained."""
     from dctkd.engine.overlap import measure_overlap
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
 
-    experiment = read_plan(plan_file)
+    experiment = read_plan_of_jobs(plan_file)
+    for edge in edges:
+        _below_results(edge)
     with _job():
         measure_overlap(experiment, edges, RESULTS, device=device or experiment.config.device)
 
@@ -197,10 +197,12 @@ def cost(target: Path, plan_file: PlanOption) -> None:
     """Count GMACs and parameters of every network, and what each method adds in training."""
     from dctkd.engine.census import published_census
     from dctkd.engine.cost import measure_costs
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
     from dctkd.store import write_json
+    from dctkd.targets import require_file_target
 
-    experiment = read_plan(plan_file)
+    require_file_target(target, "target")
+    experiment = read_plan_of_jobs(plan_file)
     with _job():
         write_json(target, measure_costs(experiment, published_census(experiment, RESULTS)))
 
@@ -209,11 +211,13 @@ def cost(target: Path, plan_file: PlanOption) -> None:
 def speed(target: Path, plan_file: PlanOption) -> None:
     """Time every network on this machine, and estimate the experiment's hours from a few training steps."""
     from dctkd.engine.speed import measure_speed
-    from dctkd.plan import read_plan
+    from dctkd.plan import read_plan_of_jobs
     from dctkd.store import write_json
+    from dctkd.targets import require_file_target
 
+    require_file_target(target, "target")
     with _job():
-        write_json(target, measure_speed(read_plan(plan_file), RESULTS))
+        write_json(target, measure_speed(read_plan_of_jobs(plan_file), RESULTS))
 
 
 @app.command()
@@ -224,7 +228,11 @@ def report(
 ) -> None:
     """Regenerate tables and figures from finished runs."""
     from dctkd.report import build
+    from dctkd.targets import require_folder_target
 
+    if plan_file.name != "plan.json":
+        raise InputError(f"--plan {plan_file}: expected results/<experiment>/plan.json, beside which the results lie")
+    require_folder_target(to, "--to")
     with _job():
         for path in build(plan_file.parent, RESULTS / "store", to, partial=partial):
             typer.echo(path)
@@ -312,8 +320,6 @@ def _job() -> Iterator[None]:
 
 
 def _load_plan(config: Path, settings: list[str] | None) -> Any:
-    import os
-
     from dctkd.config import load
     from dctkd.plan import make_plan
 
@@ -322,14 +328,16 @@ def _load_plan(config: Path, settings: list[str] | None) -> Any:
 
 def _key_values(name: str, settings: list[str] | None) -> dict[str, Any]:
     """Read the values of an option that is given as KEY=VALUE, VALUE in YAML."""
-    import yaml
+    from dctkd.yaml_text import parse_yaml
 
     values: dict[str, Any] = {}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"{name} {setting}: expected KEY=VALUE")
-        values[key] = yaml.safe_load(value)
+        if not equals or not key:
+            raise InputError(f"{name} {shown(setting, quote='')}: expected KEY=VALUE")
+        if key in values:
+            raise InputError(f"{name} {key}: is given twice; keep one of them")
+        values[key] = parse_yaml(value, where=f"{name} {shown(key, quote='')}")
     return values
 
 
@@ -365,38 +373,7 @@ def _progress_of_packing(title: str = "packing images") -> Any:
 
 
 def main() -> NoReturn:
-    """Run the command line; every expected error is one line."""
+    """Run the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells of every glyph that a PDF figure embeds
-    try:
-        app(standalone_mode=False)
-    except InputError as error:
-        _exit(2, f"error: {error}")
-    except typer.Abort:
-        _exit(130, "aborted")
-    except OSError as error:
-        if error.errno not in MENDABLE:
-            raise
-        _exit(2, f"error: {error.filename or 'output'}: {error.strerror}; {MENDABLE[error.errno]}")
-    except Exception as error:
-        _exit_for(error)
-    raise SystemExit(0)
-
-
-def _exit_for(error: Exception) -> NoReturn:
-    """Map an exception to its line and status; one that nobody expects keeps its traceback."""
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a click usage error
-        _exit(2, f"error: {error.format_message()}; see --help")
-    from dctkd.engine.interrupt import EXIT_INTERRUPTED, InterruptedRunError
-    from dctkd.engine.job import FailedRunsError
-
-    if isinstance(error, InterruptedRunError):
-        _exit(EXIT_INTERRUPTED, str(error))
-    if isinstance(error, FailedRunsError):
-        _exit(1, f"error: {error}")
-    raise error
-
-
-def _exit(status: int, message: str) -> NoReturn:
-    sys.stderr.write(message + "\n")
-    raise SystemExit(status)
+    run_to_exit(app)

@@ -5,11 +5,10 @@ A Snakefile is parsed again by every cluster job, so this module must load in mi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -19,33 +18,46 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from dctkd.errors import InputError, did_you_mean
+from dctkd.errors import InputError, did_you_mean, shown
+from dctkd.names import RESERVED_EXPERIMENTS, RESERVED_ROWS, Name
+from dctkd.validation import explain
+from dctkd.yaml_text import read_yaml, require_plain
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*(_[A-Za-z0-9.+-]+)*$")]
-"""A name that stands in paths and tables; no double underscore, which parts teacher and student."""
-
+MAX_SEED = 2**32 - 1
+MAX_SIDE = 65_535
+"""Pixels; the longest side that decoding allows."""
 
 KD_SUFFIX = "+kd"
 """End of the name of a row that adds the logit term to a method's own."""
 
 
+def _refuse_truth_values(key: str, value: Any, annotation: Any) -> None:
+    """Refuse true and false where a number is expected: pydantic would take them for 1 and 0."""
+    values = value if isinstance(value, (list, tuple)) else (value,)
+    if bool not in (annotation, *get_args(annotation)) and any(isinstance(one, bool) for one in values):
+        raise PydanticCustomError(
+            "unknown_key", "{key}: expected no true or false, got {got}", {"key": key, "got": shown(value)}
+        )
+
+
 class Strict(BaseModel):
     """Frozen model that refuses unknown keys and suggests the nearest known one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, raw: Any) -> Any:
         if isinstance(raw, Mapping):
-            for key in raw:
+            for key, value in raw.items():
                 if key not in cls.model_fields:
                     hint = did_you_mean(str(key), cls.model_fields)
                     raise PydanticCustomError(
-                        "unknown_key", "unknown key {key}{hint}", {"key": repr(key), "hint": hint}
+                        "unknown_key", "unknown key {key}{hint}", {"key": shown(key), "hint": hint}
                     )
+                _refuse_truth_values(key, value, cls.model_fields[key].annotation)
         return raw
 
 
@@ -53,9 +65,11 @@ class InputRecipe(Strict):
     """How an image becomes a network's input."""
 
     short_side: int | None = Field(
-        None, ge=1, description="pixels; the short side is resized to this once; null keeps the size"
+        None, ge=1, le=MAX_SIDE, description="pixels; the short side is resized to this once; null keeps the size"
     )
-    crop: int = Field(description="pixels; side of the square crop, random in training, central in testing", ge=1)
+    crop: int = Field(
+        description="pixels; side of the square crop, random in training, central in testing", ge=1, le=MAX_SIDE
+    )
     hflip: bool = Field(True, description="mirror each training image with probability 0.5")
     mean: tuple[float, float, float] = Field(
         (0.485, 0.456, 0.406), description="per channel, of pixels in [0, 1]; ImageNet's"
@@ -154,7 +168,7 @@ class AdamW(Strict):
 
     name: Literal["adamw"] = "adamw"
     lr: float = Field(gt=0, description="peak learning rate per step")
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: float = Field(0.05, ge=0, description="decoupled, applied to every parameter")
 
 
@@ -174,14 +188,17 @@ class Schedule(Strict):
         for kind, key in (("step", "every_epochs"), ("multistep", "milestones_epochs")):
             if (self.name == kind) != (getattr(self, key) is not None):
                 raise ValueError(f"{key} is required with name: {kind}, and only there")
+        milestones = self.milestones_epochs
+        if milestones is not None and (not milestones or list(milestones) != sorted({*milestones} - {0})):
+            raise ValueError(f"milestones_epochs must rise, from above 0, got {list(milestones)}")
         return self
 
 
 class Recipe(Strict):
     """How a network is trained. Every field can change bits, so all of it is part of a run's identity."""
 
-    epochs: int = Field(ge=0, description="0: no training, the network is taken as its weights are")
-    batch_size: int = Field(ge=2, description="images per step")
+    epochs: int = Field(ge=0, le=10**6, description="0: no training, the network is taken as its weights are")
+    batch_size: int = Field(ge=2, le=10**6, description="images per step")
     micro_batch: int | None = Field(
         None,
         ge=1,
@@ -202,7 +219,7 @@ class Recipe(Strict):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where the hardware has it"
     )
-    threads: int = Field(1, ge=1, description="CPU threads of the job; results depend on it in the last bits")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of the job; results depend on it in the last bits")
     evaluate_every_epochs: int | None = Field(
         None, ge=1, description="test during training too; needed for best-on-test"
     )
@@ -246,12 +263,16 @@ class Experiment(Strict):
     recipes: dict[Name, Recipe] = Field(min_length=1)
     student_recipe: Name
     teacher_recipe: Name
-    seeds: tuple[int, ...] = Field(min_length=1, description="one run per seed; paired over methods")
-    teacher_seed: int | Literal["matched"] = Field(0, description="fixed as in P1, or matched: the student's seed")
+    seeds: tuple[Annotated[int, Field(ge=0, le=MAX_SEED)], ...] = Field(
+        min_length=1, description="one run per seed; paired over methods"
+    )
+    teacher_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | Literal["matched"] = Field(
+        0, description="fixed as in P1, or matched: the student's seed"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where jobs compute; not part of a run's identity"
     )
-    students_per_job: Literal["auto", "all"] | Annotated[int, Field(ge=1)] = "auto"
+    students_per_job: Literal["auto", "all"] | Annotated[int, Field(ge=1, le=10**6)] = "auto"
     keep_weights: Literal["all", "last", "none"] = Field(
         "last",
         description="all: also those of the best epoch on the test set; none: where students look cannot be measured; "
@@ -279,13 +300,27 @@ class Experiment(Strict):
         return raw
 
     @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        if self.experiment.lower() in RESERVED_EXPERIMENTS:
+            reserved = ", ".join(RESERVED_EXPERIMENTS)
+            raise ValueError(f"experiment: {self.experiment!r} is the name of another folder; avoid {reserved}")
+        if taken := [name for name in self.methods if name.lower() in RESERVED_ROWS]:
+            raise ValueError(f"methods.{taken[0]}: the tables have a row of this name; call it otherwise")
+        return self
+
+    @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         for number, pair in enumerate(self.pairs):
             for role in ("teacher", "student"):
                 _require(getattr(pair, role), self.models, f"pairs.{number}.{role}", "model")
         _require(self.student_recipe, self.recipes, "student_recipe", "recipe")
         _require(self.teacher_recipe, self.recipes, "teacher_recipe", "recipe")
-        for what, names in (("seeds", [str(s) for s in self.seeds]), ("pairs", [pair.name for pair in self.pairs])):
+        for what, names in (
+            ("seeds", [str(s) for s in self.seeds]),
+            ("pairs", [pair.name for pair in self.pairs]),
+            ("map_sources", [str(source) for source in self.map_sources]),
+            ("reported", list(self.reported)),
+        ):
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{what} must not repeat; {', '.join(repeated)} occurs twice")
         return self
@@ -294,47 +329,6 @@ class Experiment(Strict):
 def _require(name: str, known: Mapping[str, object], where: str, what: str) -> None:
     if name not in known:
         raise ValueError(f"{where}: unknown {what} {name!r}{did_you_mean(name, known)}")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice; plain YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, bool)) or key in seen:
-                problem = (
-                    f"key {key!r} is given twice"
-                    if isinstance(key, (str, int, float, bool))
-                    else "a key must be plain text"
-                )
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Raises:
-        InputError: If the file is missing, is not YAML, repeats a key or holds something else than a mapping.
-    """
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; give the path of an experiment file, such as config/demo.yaml"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise InputError(f"{path}: expected a mapping of keys at the top, got {type(raw).__name__}")
-    return raw
 
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
@@ -363,45 +357,22 @@ def resolve(raw: Mapping[str, Any], *, where: str) -> Experiment:
     Raises:
         InputError: As in `load`.
     """
+    require_plain(raw, where=where)
     merged = {**raw, "recipes": {**_built_in_recipes(), **_mapping(raw.get("recipes"), f"{where}: recipes")}}
     variants = _mapping(merged.pop("variants", None), f"{where}: variants")
     variant = merged.get("variant")
     if variant is not None:
-        if variant not in variants:
-            raise InputError(f"{where}: variant: unknown variant {variant!r}{did_you_mean(str(variant), variants)}")
+        if not isinstance(variant, str) or variant not in variants:
+            raise InputError(
+                f"{where}: variant: unknown variant {shown(variant)}{did_you_mean(str(variant), variants)}"
+            )
         merged = _deep_merge(merged, _mapping(variants[variant], f"{where}: variants.{variant}"))
-        merged["experiment"] = f"{merged.get('experiment')}-{variant}"
+        if isinstance(merged.get("experiment"), str):
+            merged["experiment"] = f"{merged['experiment']}-{variant}"
     try:
         return Experiment.model_validate(merged)
     except ValidationError as error:
         raise InputError(f"{where}: {explain(error)}") from error
-
-
-def explain(error: ValidationError, within: str = "") -> str:
-    """Return the first problem of a validation as one line: key path, what was expected, what came.
-
-    Args:
-        error: What pydantic found.
-        within: Key path of what was validated.
-    """
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    path = ".".join([*filter(None, [within]), *(str(part) for part in _readable_location(first))])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        message = "this key is required"
-    elif first["type"] not in ("unknown_key", "value_error", "optimiser"):
-        message = f"{message}, got {first['input']!r}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{path}: {message}{more}" if path else f"{message}{more}"
-
-
-def _readable_location(problem: ErrorDetails) -> Iterator[str | int]:
-    for part in problem["loc"]:
-        if part not in ("sgd", "adamw", "[key]") and not str(part).startswith(
-            ("literal[", "tuple[", "constrained-", "int", "function-")
-        ):
-            yield part
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Any
+
+MAX_SHOWN = 120
+"""Longest text of a value in a message, in characters."""
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of surrogate pairs: what Python makes of bytes in file names that are no UTF-8."""
 
 
 class InputError(ValueError):
@@ -14,7 +21,30 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(printable(re.sub(r"\s*[\r\n]\s*", " ", str(message)).strip()))
+
+
+def printable(text: str) -> str:
+    r"""Return text for a terminal or a UTF-8 file: control characters and bytes that are no UTF-8 stand escaped.
+
+    Example:
+        >>> print(printable("na\u00efve\n\x1b[31m \udcff"))
+        naïve\n\x1b[31m \udcff
+    """
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def shown(value: Any, *, quote: str = "'") -> str:
+    """Return a value as a message shows it: cut short if it is long; `quote` empty shows text without quotes.
+
+    Example:
+        >>> shown("x" * 1000)[-15:]
+        "xxxxxxxxxx' ..."
+    """
+    text = value if isinstance(value, str) and not quote else repr(value)
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{text[: MAX_SHOWN - 1]}{quote if isinstance(value, str) else ''} ..."
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -34,6 +64,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
         '; choose from at, kd'
     """
     names = sorted(choices)
+    word = word[:MAX_SHOWN]  # comparing takes time that grows with the length
     near = difflib.get_close_matches(word, names, n=2, cutoff=0.6)
     if near:
         return f"; did you mean {' or '.join(repr(name) for name in near)}?"

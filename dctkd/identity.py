@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dctkd.config import KD_SUFFIX, Dataset, Experiment, InputRecipe, MethodRow, Model, Recipe, Strict
-from dctkd.errors import InputError, did_you_mean
+from dctkd.errors import InputError, did_you_mean, shown
 from dctkd.provenance import sha256_of, sha256_of_file
 
 ENGINE_RESULTS_VERSION = 1
@@ -88,18 +88,30 @@ def identify_model(model: Model, where: str) -> ModelIdentity:
     """Return a network's identity; local weights are known by their content."""
     sha256 = None
     if model.weights is not None:
-        if not model.weights.is_file():
-            raise InputError(
-                f"{where}.weights: no such file {model.weights}; give the path of a .safetensors or .pth file"
-            )
-        sha256 = _sha256_of_weights(model.weights)
+        sha256 = _sha256_of_input(model.weights, f"{where}.weights", "a .safetensors or .pth file")
     return ModelIdentity(
         architecture=model.architecture, options=model.options, pretrained=model.pretrained, weights_sha256=sha256
     )
 
 
+def _sha256_of_input(path: Path, where: str, expected: str) -> str:
+    """Hash a file of the user's; a folder, a device or a name that no file can have is refused."""
+    try:
+        if not path.is_file():
+            raise InputError(f"{where}: no such file {shown(str(path), quote='')}; give the path of {expected}")
+        return _sha256_of(path, path.stat().st_mtime_ns)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{where}: cannot read {shown(str(path), quote='')} ({reason}); give the path of {expected}"
+        ) from error
+
+
 @cache
-def _sha256_of_weights(path: Path) -> str:
+def _sha256_of(path: Path, changed_ns: int) -> str:
+    """Hash large weights once per process, not once per model that starts from them."""
     return sha256_of_file(path)
 
 
@@ -115,7 +127,8 @@ def identify_method(name: str, row: MethodRow, config: Experiment, folder: Path,
     with_kd = name.endswith(KD_SUFFIX)
     method = row.method or name.removesuffix(KD_SUFFIX)
     file = method_file(row, folder)
-    entry = _built_in_method(method, where) if file is None else _method_in_file(file, where)
+    sha256 = None if file is None else _sha256_of_input(file, f"{where}.file", "a Python file that defines a method")
+    entry = _built_in_method(method, where) if file is None else _method_in_file(file, sha256, where)
     default_ce = config.kd.ce if with_kd else entry["default_ce"]
     recipe = config.recipes[config.student_recipe]
     masked = recipe.teacher_correct_only
@@ -135,7 +148,7 @@ def identify_method(name: str, row: MethodRow, config: Experiment, folder: Path,
         kd_temperature=config.kd.temperature if with_kd else None,
         kd_teacher_correct_only=masked and with_kd,
         results_version=entry["results_version"],
-        source_sha256=None if file is None else sha256_of_file(file),
+        source_sha256=sha256,
     )
 
 
@@ -147,10 +160,10 @@ def _built_in_method(method: str, where: str) -> dict[str, Any]:
     return catalogue.entry(method)
 
 
-def _method_in_file(file: Path, where: str) -> dict[str, Any]:
+def _method_in_file(file: Path, sha256: str | None, where: str) -> dict[str, Any]:
     from dctkd.methods import catalogue, load_method  # the file imports torch: plans with own methods pay for it
 
     try:
-        return catalogue.describe(load_method(file))
+        return catalogue.describe(load_method(file, sha256=sha256))
     except InputError as error:
         raise InputError(f"{where}.file: {error}") from error

@@ -321,7 +321,8 @@ def waiting(path: Path, what: str) -> Iterator[Held]:
         while (held := try_lock(path)) is None:
             patience.wait(f"{what}: waiting for {read_owner(path) or 'another process'}")
     except OSError as error:
-        raise InputError(f"{what}: cannot be written: {error.strerror}; choose another folder") from error
+        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another folder"
+        raise InputError(f"{what}: cannot be written: {error.strerror}; {remedy}") from error
     with held:
         yield held
 

@@ -53,7 +53,21 @@ RESERVED_OPTIONS = MappingProxyType(
         "features_only": "the classifier is needed",
         "pretrained_cfg": "name the tag in `architecture`",
         "pretrained_cfg_overlay": "name the tag in `architecture`",
+        "pretrained_strict": "every key of a weight file must fit",
+        "pretrained_filter_fn": "weights are loaded as they are",
+        "pretrained_model_args": "name the tag in `architecture`",
         "cache_dir": "set HF_HOME in the environment",
+        "model_cls": "name the network in `architecture`",
+        "model_cfg": "name the network in `architecture`",
+        "variant": "name the network in `architecture`",
+        "feature_cfg": "the classifier is needed",
+        "kwargs_filter": "every option must be used",
+        "pruned": "name a pruned network in `architecture`",
+        "scriptable": "layers are timm's own",
+        "exportable": "layers are timm's own",
+        "no_jit": "layers are timm's own",
+        "device": "set `device` of the experiment",
+        "dtype": "set `precision` of the recipe",
     }
 )
 """Arguments of timm.create_model that are not options, each with what to do instead."""
@@ -290,7 +304,7 @@ def _check_name(architecture: str) -> None:
     import timm
 
     base, _, tag = architecture.partition(".")
-    if not timm.is_model(base):
+    if not base or not timm.is_model(base):
         near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.6)
         suffix = did_you_mean(base, near) if near else "; timm.list_models() lists the names"
         raise InputError(f"model {architecture}: timm has no such architecture{suffix}")

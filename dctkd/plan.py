@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from dctkd.config import Experiment
-from dctkd.errors import InputError, did_you_mean
+from dctkd.errors import InputError, did_you_mean, shown
 from dctkd.identity import (
     ENGINE_RESULTS_VERSION,
     DataIdentity,
@@ -27,10 +27,8 @@ from dctkd.identity import (
     identify_model,
 )
 from dctkd.metrics import OVERLAP_VERSION
+from dctkd.packs import Pack, cut_packs
 from dctkd.provenance import sha256_of
-
-TEACHER_SHARE_OF_STEP = 0.35
-"""Teacher's share of a solo step (ResNet-50 to ResNet-18 at 64 px on 2 CPU cores), for cutting packs only."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +67,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Pack:
-    """Methods whose students one job trains side by side."""
-
-    index: int
-    methods: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the rule."""
-        return f"students_pack{self.index}"
-
-
-@dataclass(frozen=True)
 class Plan:
     """All runs of an experiment, in table order."""
 
@@ -111,12 +96,11 @@ class Plan:
         Raises:
             InputError: If the plan has no such run.
         """
-        by_path = {run.path: run for run in (*self.teachers, *self.runs)}
-        if path not in by_path:
+        if path not in self._by_path:
             raise InputError(
-                f"{path}: no run of experiment {self.name} is published there{did_you_mean(path, by_path)}"
+                f"{path}: no run of experiment {self.name} is published there{did_you_mean(path, self._by_path)}"
             )
-        return by_path[path]
+        return self._by_path[path]
 
     def teacher_seed(self, seed: int) -> int:
         """Return the seed of the teacher that a student's seed learns from."""
@@ -209,25 +193,70 @@ def _run_record(run: Run) -> dict[str, Any]:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read plan.json back, without checking the config again.
+    """Read plan.json back: its config is checked again, and that each run is one of it, under its own name.
 
     Raises:
-        InputError: If the file is missing or is not a plan.
+        InputError: If the file is missing or is not a plan of this version.
     """
     try:
-        raw = json.loads(path.read_text())
-        runs = {
-            key: tuple(Run(**{name: value for name, value in record.items() if name != "pair"}) for record in raw[key])
-            for key in ("teachers", "runs")
-        }
+        raw = json.loads(path.read_bytes())
+        config = Experiment.model_validate(raw["config"])
+        runs = {key: tuple(_run_of(record, config, key) for record in raw[key]) for key in ("teachers", "runs")}
         packs = tuple(Pack(record["index"], tuple(record["methods"])) for record in raw["packs"])
-        return Plan(Experiment.model_validate(raw["config"]), raw["config_file"], runs["teachers"], runs["runs"], packs)
+        return Plan(config, str(raw["config_file"]), runs["teachers"], runs["runs"], packs)
     except FileNotFoundError:
         raise InputError(f"{path}: no such plan; it is written when snakemake starts") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a plan of this version ({error}); run snakemake again, which rewrites it"
-        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give the plan.json of an experiment") from error
+    except _NO_PLAN as error:
+        raise _refusal(path, error) from error
+
+
+def read_plan_of_jobs(path: Path) -> Plan:
+    """Read plan.json as a job needs it: each run's identity must be whole and fit its spec.
+
+    Raises:
+        InputError: As in `read_plan`, and for an identity that was changed.
+    """
+    plan = read_plan(path)
+    teachers = {(teacher.dataset, teacher.teacher, teacher.spec) for teacher in plan.teachers}
+    try:
+        for run in (*plan.teachers, *plan.runs):
+            identity = Identity.model_validate(run.identity)
+            if (run.spec, run.seed) != (identity.spec, identity.seed):
+                raise ValueError(f"run {run.path} is not what its spec says")
+            if (run.dataset, run.teacher, identity.teacher_spec) not in teachers and run.student is not None:
+                raise ValueError(f"run {run.path} has no teacher")
+    except _NO_PLAN as error:
+        raise _refusal(path, error) from error
+    return plan
+
+
+_NO_PLAN = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+
+
+def _refusal(path: Path, error: Exception) -> InputError:
+    problem = f"{type(error).__name__}: {shown(str(error), quote='')}"
+    return InputError(f"{path}: not a plan of this version ({problem}); run snakemake again, which rewrites it")
+
+
+def _run_of(record: Mapping[str, Any], config: Experiment, key: str) -> Run:
+    run = Run(**{name: value for name, value in record.items() if name != "pair"})
+    names = {run.teacher, run.student or run.teacher}
+    is_known = run.dataset in config.datasets and names <= set(config.models)
+    is_student = run.student is not None and run.method in config.methods
+    if not is_known or is_student != (key == "runs") or run.path != _path_of(config, run):
+        raise ValueError(f"run {run.path} is not of the experiment")
+    if type(run.seed) is not int or type(run.names()["epochs"]) is not int or not isinstance(run.spec, str):
+        raise TypeError(f"run {run.path} has a seed, a spec or epochs of another type")
+    return run
+
+
+def _path_of(config: Experiment, run: Run) -> str:
+    """Return where a run is published, below the results folder."""
+    if run.student is None:
+        return f"{config.experiment}/{run.dataset}/teachers/{run.teacher}/seed{run.seed}/teacher.json"
+    return f"{config.experiment}/{run.dataset}/{run.pair}/{run.method}/seed{run.seed}/metrics.json"
 
 
 def make_plan(config: Experiment, *, config_file: str, jobs: int | None = None) -> Plan:
@@ -299,39 +328,6 @@ def _teacher_run(
     )
     path = f"{config.experiment}/{dataset}/teachers/{name}/seed{teacher_seed}/teacher.json"
     return _run(dataset, name, None, None, teacher_seed, path, identity)
-
-
-def cut_packs(
-    methods: Sequence[str], students_per_job: Literal["auto", "all"] | int, *, groups: int, num_jobs: int | None
-) -> tuple[Pack, ...]:
-    """Cut the method list into packs, whose students one job trains on one teacher pass.
-
-    `auto` takes the number of packs with the shortest estimated wall time: more packs fill the cores, fewer share the
-    teacher more. Rows are dealt out in turn: neighbours in a table are often of one kind and cost, and a pack that held
-    all the dear ones would keep the others waiting.
-
-    Args:
-        methods: Rows, in table order.
-        students_per_job: From the config.
-        groups: Number of dataset, pair and seed combinations; each needs every pack once.
-        num_jobs: Jobs at a time; None: unknown, one pack holds all.
-    """
-    if isinstance(students_per_job, int):
-        size = students_per_job
-    elif students_per_job == "all" or num_jobs is None:
-        size = len(methods)
-    else:
-        sizes = range(1, len(methods) + 1)
-        size = min(sizes, key=lambda s: (_estimated_rounds(len(methods), s, groups, num_jobs), -s))
-    num_packs = math.ceil(len(methods) / size)
-    return tuple(Pack(number, tuple(methods[number::num_packs])) for number in range(num_packs))
-
-
-def _estimated_rounds(num_methods: int, size: int, groups: int, num_jobs: int) -> float:
-    """Wall time in solo student steps: whole rounds of jobs, each one teacher pass and `size` students."""
-    share = TEACHER_SHARE_OF_STEP
-    rounds = math.ceil(groups * math.ceil(num_methods / size) / num_jobs)
-    return rounds * (share + size * (1 - share))
 
 
 class StageDepth(Protocol):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dctkd.errors import InputError, did_you_mean, is_out_of_memory
+from dctkd.errors import InputError, did_you_mean, is_out_of_memory, shown
 from dctkd.provenance import sha256_of_file
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         InputError: If the file is missing, of another kind, damaged, or holds pickled objects, which are never run.
     """
     from timm.models import load_state_dict
+    from torch import Tensor
 
     if path.suffix not in SUFFIXES:
         raise InputError(f"weights {path}: expected a file that ends in {', '.join(SUFFIXES)}")
@@ -46,6 +47,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"weights {path}: there is no such file")
     try:
         state: dict[str, Tensor] = load_state_dict(str(path), use_ema=False, weights_only=True)
+        if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+            raise TypeError(f"{shown(odd[0])} is no tensor")
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -70,7 +73,7 @@ def load_exactly(net: nn.Module, state: dict[str, Tensor], *, source: str, class
         InputError: If the classifier is for another number of classes, or keys or shapes do not fit.
     """
     weight = state.get(f"{classifier}.weight")
-    if weight is not None and weight.shape[0] != num_classes:
+    if weight is not None and weight.ndim and weight.shape[0] != num_classes:
         raise InputError(
             f"weights {source}: class count that does not match: the file's classifier {classifier} has "
             f"{weight.shape[0]} classes, the data has {num_classes}; give weights that were trained on these classes"

@@ -9,7 +9,8 @@ import yaml
 
 from dctkd.config import load, resolve
 from dctkd.errors import InputError
-from dctkd.plan import cut_packs, make_plan, pair_stages, read_plan
+from dctkd.packs import cut_packs
+from dctkd.plan import make_plan, pair_stages, read_plan
 
 RAW = {
     "experiment": "tiny",

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from dctkd.errors import InputError
+from dctkd.errors import UNPRINTABLE, InputError, printable
 
 if TYPE_CHECKING:
     from numpy import int64, uint8
@@ -162,8 +162,10 @@ def check_problems(manifest: Manifest, on_problem: OnProblem) -> None:
         on_problem: `fail`: any blocking problem is an error. `drop`: go on with the entries that remain.
 
     Raises:
-        InputError: Names the first problems and counts all, by kind; or if a split has no image left.
+        InputError: Names the first problems and counts all, by kind; or if a split has no image left, or a name could
+            not stand in the tables.
     """
+    _check_names(manifest)
     blocking = [problem for problem in manifest.problems if problem.kind in BLOCKING_KINDS]
     if blocking and on_problem == "fail":
         counts = ", ".join(
@@ -179,4 +181,14 @@ def check_problems(manifest: Manifest, on_problem: OnProblem) -> None:
             reason = f" ({blocking[0]})" if blocking else ""
             raise InputError(
                 f"{manifest.name} in {manifest.root}: no usable {split} image{reason}; check the root and the lists"
+            )
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Refuse names that would break the lines of tables and lists, or that no file can hold as UTF-8."""
+    for name in (*manifest.classes, *(entry.path for entry in manifest.entries)):
+        if UNPRINTABLE.search(name):
+            raise InputError(
+                f"{manifest.name} in {manifest.root}: the name '{printable(name)}' holds a control character or bytes "
+                "that are no UTF-8; rename it, in the lists too"
             )

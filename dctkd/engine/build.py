@@ -92,10 +92,15 @@ def pair_networks(run: Run, num_classes: int) -> tuple[StageModel, StageModel]:
 
 
 def method_of(plan: Plan, run: Run) -> str | type[Method]:
-    """Return what `methods.create` takes: the name of a method, or the class in the user's file."""
+    """Return what `methods.create` takes: the name of a method, or the class in the user's file.
+
+    Raises:
+        InputError: If that file is not the one that the plan was made with; it is not run then.
+    """
     assert run.method is not None
     file = method_file(plan.config.methods[run.method], Path(plan.config_file).parent)
-    return methods.load_method(file) if file is not None else str(run.identity["method"]["method"])
+    identity = run.identity["method"]
+    return str(identity["method"]) if file is None else methods.load_method(file, sha256=identity["source_sha256"])
 
 
 def build_teacher(job: Job, cache: PixelCache, pairing: Pairing, device: torch.device) -> tuple[StageModel, ModelSpec]:

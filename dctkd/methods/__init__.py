@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dctkd.errors import InputError, did_you_mean
+from dctkd.errors import InputError, did_you_mean, shown
 
 if TYPE_CHECKING:
     from dctkd.methods.base import DataSpec, Method
@@ -115,16 +115,18 @@ def make_options(method_class: type[Method], options: Mapping[str, Any], *, wher
         raise InputError(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-def load_method(file: Path) -> type[Method]:
+def load_method(file: Path, *, sha256: str | None = None) -> type[Method]:
     """Return the one method that a user's Python file defines.
 
     The file is run as a module of its own; the same content gives the same class again.
 
     Args:
         file: Path of a .py file.
+        sha256: Hex SHA-256 that its content must have to be run; None: any.
 
     Raises:
-        InputError: If the file is missing, does not run, or defines no method, several, or an incomplete one.
+        InputError: If the file is missing, was changed, does not run, or defines no method, several, or an incomplete
+            one.
     """
     try:
         source = file.read_bytes()
@@ -133,6 +135,10 @@ def load_method(file: Path) -> type[Method]:
         raise InputError(
             f"{file}: cannot be read ({reason}); give the path of a Python file that defines a method"
         ) from error
+    if sha256 not in (None, hashlib.sha256(source).hexdigest()):
+        raise InputError(
+            f"{file}: changed since the plan was made, so it is not run; run snakemake again, which plans anew"
+        )
     module = _run_file(file.resolve(), source)
 
     from dctkd.methods.base import Method
@@ -147,8 +153,20 @@ def load_method(file: Path) -> type[Method]:
         names = ", ".join(value.__name__ for value in found) or "none"
         raise InputError(f"{file}: expected exactly one subclass of dctkd.methods.base.Method, found {names}")
     if missing := missing_attributes(found[0]):
-        raise InputError(f"{file}: {found[0].__name__} lacks the class attributes {', '.join(missing)}")
+        raise InputError(f"{file}: {found[0].__name__} lacks the class attributes {', '.join(missing)}; add them")
+    _check_options_type(file, found[0])
     return found[0]
+
+
+def _check_options_type(file: Path, method_class: type[Method]) -> None:
+    from dctkd.methods.options import MethodOptions
+
+    options: object = method_class.Options
+    if not (isinstance(options, type) and issubclass(options, MethodOptions)):
+        raise InputError(
+            f"{file}: {method_class.__name__}.Options must be a subclass of dctkd.methods.options.MethodOptions, "
+            f"got {shown(options)}; derive it from that"
+        )
 
 
 def _run_file(file: Path, source: bytes) -> types.ModuleType:
@@ -161,7 +179,10 @@ def _run_file(file: Path, source: bytes) -> types.ModuleType:
     sys.modules[name] = module  # Pydantic looks up postponed annotations there.
     try:
         exec(compile(source, str(file), "exec"), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise InputError(f"{file}: this file does not run: {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{file}: this file does not run: {type(error).__name__}: {error}; mend it, and try it by "
+            "`dctkd methods check`"
+        ) from error
     return module

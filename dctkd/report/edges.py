@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ def rerun_command(plan: Plan, target: str = "") -> str:
     """
     settings = ["data_root=PATH"] if plan.config.data_root is not None else []
     settings += [f"variant={plan.config.variant}"] if plan.config.variant else []
-    words = ["snakemake", target, "--cores all --configfile", plan.config_file]
+    words = ["snakemake", target, "--cores all --configfile", shlex.quote(plan.config_file)]
     return " ".join(filter(None, [*words, *(["--config", *settings] if settings else [])]))
 
 

@@ -14,9 +14,12 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from dctkd.config import KD_SUFFIX, MethodRow, Name, Strict, explain, read_yaml
+from dctkd.config import KD_SUFFIX, MethodRow, Strict
 from dctkd.errors import InputError, did_you_mean
+from dctkd.names import Name
 from dctkd.plan import Plan
+from dctkd.validation import explain
+from dctkd.yaml_text import read_yaml
 
 REPORTED = Path("paper_tables/reported")
 """Where published numbers lie, relative to the folder of the Snakefile."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dctkd.errors import InputError
+from dctkd.errors import InputError, shown
 from dctkd.locks import Held, is_held, read_owner, try_lock
 from dctkd.plan import Run
 from dctkd.provenance import sha256_of, write_atomic
@@ -214,12 +215,33 @@ def read_edge(path: Path) -> dict[str, Any]:
     Raises:
         InputError: If it is missing or is not whole.
     """
+    remedy = "delete it and run snakemake again"
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run snakemake, which makes it") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not whole ({error}); delete it and run snakemake again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not whole ({error}); {remedy}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object; delete it and run snakemake again")
+        raise InputError(f"{path}: expected a JSON object; {remedy}")
+    for key, form in _EDGE_KEYS.get(path.name, {}).items():
+        kind = int if form == _COUNT else str
+        if type(content.get(key)) is not kind or not re.fullmatch(form, str(content[key])):
+            raise InputError(f"{path}: not whole ({key} is {shown(content.get(key))}); {remedy}")
     return content
+
+
+_COUNT = "[0-9]{1,12}"
+_RUN_KEYS = {"status": "|".join(STATUSES), "digest": "[0-9a-f]{8,64}"}
+_EDGE_KEYS: Mapping[str, Mapping[str, str]] = {
+    "data.json": {
+        "fingerprint": r"\w+",
+        "cache": r"cache/[\w.+-]+",
+        "num_classes": _COUNT,
+        "num_train_images": _COUNT,
+        "num_test_images": _COUNT,
+    },
+    "teacher.json": _RUN_KEYS,
+    "metrics.json": _RUN_KEYS,
+}
+"""What jobs rely on in each edge, as regular expressions: paths are made from some of it."""

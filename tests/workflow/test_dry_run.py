@@ -72,10 +72,35 @@ def test_lint_has_nothing_to_say_but_that_there_is_one_environment(workplace, ti
         ("seeds", "many", "tiny.yaml: seeds: "),
         ("methods", {"fitnett": None}, "methods.fitnett: unknown method"),
         ("datasets", {"shapes": {"format": "jpgs", "input": {"crop": 8}}}, "datasets.shapes.format: unknown format"),
+        ("reported", ["p9"], "p9.yaml: no such file"),
+        ("experiment", "store", "experiment: 'store' is the name of another folder"),
+        ("title", float("inf"), "title: expected a finite number, got inf"),
     ],
 )
 def test_a_mistake_in_the_experiment_ends_snakemake_with_one_line_and_status_2(workplace, tiny, key, value, words):
     workplace.write({**tiny, key: value})
+    done = workplace.snakemake("--dry-run")
+    lines = [line for line in done.text.splitlines() if line.startswith("error:")]
+    assert done.status == 2, done.text
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "Traceback" not in done.text
+    assert not (workplace.folder / "results").exists()
+
+
+TEXTS = {
+    "a key twice": ("{whole}seeds: [7]\n", "tiny.yaml: not valid YAML: key 'seeds' is given twice"),
+    "a list bomb": ("experiment: tiny\nx: {bomb}\n", "aliases that stand for more than 100000 values"),
+    "itself": ("experiment: tiny\nx: &a [*a]\n", "tiny.yaml: not valid YAML: an alias within its own anchor"),
+    "templates": ("{whole}__use_yte__: true\n", "tiny.yaml: __use_yte__: templates run code"),
+}
+BOMB = "[&b0 [x, x]" + "".join(f", &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]" for i in range(1, 12)) + "]"
+
+
+@pytest.mark.parametrize(("text", "words"), TEXTS.values(), ids=TEXTS.keys())
+def test_text_that_snakemake_itself_takes_is_held_to_our_rules(workplace, tiny, text, words):
+    path = workplace.folder / workplace.write(tiny)
+    path.write_text(text.format(whole=path.read_text(), bomb=BOMB))
     done = workplace.snakemake("--dry-run")
     lines = [line for line in done.text.splitlines() if line.startswith("error:")]
     assert done.status == 2, done.text

@@ -10,7 +10,7 @@ from dctkd.report import report_files
 from dctkd.report.published import published_files
 from dctkd.report.subjects import subject_of
 from dctkd.snakemake_locks import clear_stale_locks
-from dctkd.workflow import open_plan, plan_path
+from dctkd.workflow import open_plan, or_stop, plan_path
 
 if workflow.is_main_process:
     clear_stale_locks()
@@ -24,8 +24,8 @@ PLAN = open_plan(
 )
 PLAN_FILE = str(plan_path(PLAN.name))
 TARGET = f"paper_tables/{PLAN.name}"
-TABLES = [f"{TARGET}/{name}" for name in report_files(PLAN)]
-REPORTED = published_files(PLAN)
+TABLES = [f"{TARGET}/{name}" for name in or_stop(lambda: report_files(PLAN))]
+REPORTED = or_stop(lambda: published_files(PLAN))
 LOGS = f"results/{PLAN.name}/logs"
 DATASET = f"results/{PLAN.name}/{{dataset}}"
 PAIR = f"{DATASET}/{{teacher}}__{{student}}"

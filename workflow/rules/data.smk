@@ -8,4 +8,4 @@ rule data:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.data_spec(wildcards.dataset),
     shell:
-        "exec dctkd data pack --plan {params.plan} --workers {threads} {output} > {log} 2>&1"
+        "exec dctkd data pack --plan {params.plan:q} --workers {threads} {output:q} > {log:q} 2>&1"

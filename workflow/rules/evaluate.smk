@@ -25,7 +25,7 @@ rule overlap:
         plan=PLAN_FILE,
         spec=spec_of_overlap,
     shell:
-        "exec dctkd overlap --plan {params.plan} {output} > {log} 2>&1"
+        "exec dctkd overlap --plan {params.plan:q} {output:q} > {log:q} 2>&1"
 
 
 rule cost:
@@ -39,7 +39,7 @@ rule cost:
         plan=PLAN_FILE,
         spec=PLAN.cost_spec,
     shell:
-        "exec dctkd cost --plan {params.plan} {output} > {log} 2>&1"
+        "exec dctkd cost --plan {params.plan:q} {output:q} > {log:q} 2>&1"
 
 
 rule speed:
@@ -58,4 +58,4 @@ rule speed:
         plan=PLAN_FILE,
         spec=PLAN.speed_spec,
     shell:
-        "exec dctkd speed --plan {params.plan} {output} > {log} 2>&1"
+        "exec dctkd speed --plan {params.plan:q} {output:q} > {log:q} 2>&1"

@@ -23,4 +23,4 @@ for pack in PLAN.packs:
             plan=PLAN_FILE,
             spec=spec_of_students(pack.methods),
         shell:
-            "exec dctkd train --plan {params.plan} {output} > {log} 2>&1"
+            "exec dctkd train --plan {params.plan:q} {output:q} > {log:q} 2>&1"

@@ -14,7 +14,7 @@ rule tables:
         target=subpath(output[0], parent=True),
         spec=PLAN.report_spec,
     shell:
-        "exec dctkd report --plan {params.plan} --to {params.target} > {log} 2>&1"
+        "exec dctkd report --plan {params.plan:q} --to {params.target:q} > {log:q} 2>&1"
 
 
 rule partial:
@@ -25,4 +25,4 @@ rule partial:
         plan=PLAN_FILE,
         target=TARGET,
     shell:
-        "exec dctkd report --plan {params.plan} --to {params.target} --partial > {log} 2>&1"
+        "exec dctkd report --plan {params.plan:q} --to {params.target:q} --partial > {log:q} 2>&1"

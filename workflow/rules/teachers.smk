@@ -12,4 +12,4 @@ rule teacher:
         plan=PLAN_FILE,
         spec=spec_of_teacher,
     shell:
-        "exec dctkd train --plan {params.plan} {output} > {log} 2>&1"
+        "exec dctkd train --plan {params.plan:q} {output:q} > {log:q} 2>&1"

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from dctkd.config import Strict, explain
-from dctkd.errors import InputError, did_you_mean
+from dctkd.config import Strict
+from dctkd.errors import InputError, did_you_mean, shown
+from dctkd.validation import explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +94,7 @@ def get(name: str, where: str = "dataset") -> Format:
         InputError: If there is none of that name; suggests the nearest.
     """
     if name not in FORMATS:
-        raise InputError(f"{where}.format: unknown format {name!r}{did_you_mean(name, FORMATS)}")
+        raise InputError(f"{where}.format: unknown format {shown(name)}{did_you_mean(name, FORMATS)}")
     return FORMATS[name]
 
 

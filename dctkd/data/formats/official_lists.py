@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dctkd.data.manifest import Entry, Problem, Split
-from dctkd.errors import InputError
+from dctkd.errors import InputError, shown
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,14 @@ def require_folder(root: Path, expected: str) -> None:
     Raises:
         InputError: If it is missing, no folder or may not be read.
     """
-    if not root.is_dir():
-        state = "is not a folder" if root.exists() else "does not exist"
+    try:
+        is_folder, is_there = root.is_dir(), root.exists()
+    except OSError as error:
+        raise InputError(
+            f"data root {shown(str(root), quote='')} cannot be read ({error.strerror}); expected there: {expected}"
+        ) from error
+    if not is_folder:
+        state = "is not a folder" if is_there else "does not exist"
         raise InputError(f"data root {root} {state}; expected there, or one level deeper: {expected}")
     if not os.access(root, os.R_OK | os.X_OK):
         raise InputError(f"data root {root} may not be read; change its permissions")

@@ -158,7 +158,7 @@ def _draw_block(axes: Axes, montage: Montage, pick: tuple[str, int], at: tuple[f
     rank, index = pick
     left, top = at
     heading = f"{rank}: image {_shortened(montage.names[index])}, mean SSIM {montage.overlap[index]:.2f}"
-    axes.text(MARGIN, top - 0.05, heading, fontsize=8, fontweight="bold", va="bottom")
+    axes.text(MARGIN, top - 0.05, heading, fontsize=8, fontweight="bold", va="bottom", parse_math=False)
     place = list(montage.picked).index(rank)
     first = next(iter(montage.maps.values()))
     _draw_image(axes, first, place, top, min(2 * PANEL + GAP, (block - SCORE_LINE) / 2 - 0.02))

@@ -2,75 +2,13 @@
 
 import errno
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from PIL import Image
 from safetensors.torch import save_file
 
-from dctkd import cli
-from dctkd.config import load
-from dctkd.plan import make_plan
-
-
-@pytest.fixture
-def experiment(tiny, tmp_path, monkeypatch):
-    """A tiny experiment on photographs, in the working folder; functions change it before it is used."""
-    monkeypatch.chdir(tmp_path)
-    tiny["datasets"] = {"scenes": {"format": "miniplaces", "input": {"short_side": 36, "crop": 32}}}
-    tiny["data_root"] = str(_miniplaces(tmp_path / "photographs"))
-    return tiny
-
-
-def _miniplaces(root):
-    lists = {"train": [], "val": []}
-    for split, number in (("train", 10), ("val", 4)):
-        for index in range(number):
-            name = f"{split}/a/abbey/{index:08d}.jpg" if index % 2 else f"{split}/b/bar/{index:08d}.jpg"
-            path = root / "images" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.linear_gradient("L").resize((48, 40)).rotate(index).convert("RGB").save(path)
-            lists[split].append(f"{name} {0 if index % 2 else 1}")
-    for split, lines in lists.items():
-        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
-    (root / "categories.txt").write_text("/a/abbey 0\n/b/bar 1\n")
-    return root
-
-
-def call(monkeypatch, capsys, *arguments):
-    """Run the command line; return its status and what it wrote to standard error."""
-    monkeypatch.setattr(sys, "argv", ["dctkd", *arguments])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    return done.value.code, capsys.readouterr().err
-
-
-def write(raw):
-    Path("tiny.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-
-
-def write_plan():
-    plan = make_plan(load(Path("tiny.yaml")), config_file="tiny.yaml")
-    Path("results/tiny").mkdir(parents=True)
-    Path("results/tiny/plan.json").write_text(plan.to_json())
-
-
-def files_below(folder):
-    return sorted(
-        str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file() and path.name != "plan.json"
-    )
-
-
-def assert_one_line(status, text, *words):
-    errors = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert status == 2, text
-    assert len(errors) == 1, text
-    assert "Traceback" not in text
-    assert [word for word in words if word not in errors[0]] == []
+from tests.bad_input.command import assert_one_line, call, files_below, write, write_plan
 
 
 @pytest.mark.parametrize(
@@ -173,28 +111,3 @@ def test_a_pickle_payload_as_weights_is_refused_and_not_executed(experiment, mon
     edge = "results/tiny/scenes/teachers/wide/seed0/teacher.json"
     assert_one_line(*call(monkeypatch, capsys, "train", edge, *plan), "evil.pth")
     assert not Path("executed").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["plan", "--config", "none.yaml"], "none.yaml: no such file"),
-        (["plan", "--config", "tiny.yaml", "--set", "seeds"], "expected KEY=VALUE"),
-        (["plan", "--confg", "x"], "No such option: --confg"),
-        (["trian"], "No such command 'trian'"),
-        (["train", "elsewhere/metrics.json", "--plan", "plan.json"], "plan.json: no such plan"),
-        (["methods", "check", "none.py"], "none.py: cannot be read"),
-    ],
-)
-def test_a_mistake_on_the_command_line_is_one_line(experiment, monkeypatch, capsys, arguments, words):
-    write(experiment)
-    assert_one_line(*call(monkeypatch, capsys, *arguments), words)
-
-
-def test_the_installed_command_ends_with_status_2():
-    command = str(Path(sys.executable).with_name("dctkd"))
-    done = subprocess.run([command, "plan", "--config", "none.yaml"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [
-        "error: none.yaml: no such file; give the path of an experiment file, such as config/demo.yaml"
-    ]
