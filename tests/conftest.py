@@ -85,15 +85,22 @@ class Experiment:
 
         return Store(self.results)
 
-    def prepare(self):
-        """Pack the data and train the teachers."""
-        from dctkd.engine.interrupt import Interrupt
-        from dctkd.engine.job import make_job, run_job
+    def prepare_data(self):
+        """Pack the data."""
         from dctkd.engine.packing import publish_data
 
         plan = self.plan
         for dataset in plan.config.datasets:
             publish_data(plan, self.results / plan.name / dataset / "data.json", self.results, workers=1)
+        return self
+
+    def prepare(self):
+        """Pack the data and train the teachers."""
+        from dctkd.engine.interrupt import Interrupt
+        from dctkd.engine.job import make_job, run_job
+
+        self.prepare_data()
+        plan = self.plan
         for teacher in plan.teachers:
             run_job(make_job(plan, [teacher], self.results, device="cpu"), Interrupt())
         return self
