@@ -9,7 +9,7 @@ import torch
 
 from dctkd import cli
 
-FOLDERS = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, sys.argv[1]}
+FOLDERS = {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, *sys.argv[1:2]}
 ALLOWED = tuple(str(Path(folder).resolve()) for folder in FOLDERS)
 PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pty.spawn")
 SEEN: list[str] = []

@@ -304,4 +304,6 @@ def test_the_command_exits_with_status_2_and_one_error(tmp_path):
 def test_nothing_but_the_command_line_imports_fetch():
     own = Path(fetch_module.__file__).parent
     others = (path for path in own.parents[1].rglob("*.py") if own not in path.parents)
-    assert {path.name for path in others if "dctkd.data.fetch" in path.read_text()} == {"cli.py"}
+    # The doctor reads the table of sources, to name the command that fetches.
+    texts = {path.name: path.read_text().replace("dctkd.data.fetch.official_sources", "") for path in others}
+    assert {name for name, text in texts.items() if "dctkd.data.fetch" in text} == {"cli.py"}
