@@ -1,5 +1,6 @@
 # make demo    environment + the default experiment            make check   the fast half of the tests, with all linters
 # make test    environment + linters + the whole test suite    make bench   speed of this machine, as ratios
+# make faults  kills the demo at random points, compares bits
 #
 # Everything lives in .venv; a change of requirements.lock or pyproject.toml renews it in the same call.
 
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 READY := .venv/.ready
 PYTEST := python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test check lint bench env lock catalogue golden clean
+.PHONY: demo test check lint bench faults env lock catalogue golden clean
 
 demo: $(READY)
 	snakemake --cores all
@@ -33,6 +34,10 @@ lint: $(READY)
 
 bench: $(READY)
 	python -m benchmarks
+
+# About 35 minutes on 2 cores: 60 kills of the demo at random points.
+faults: $(READY)
+	python tests/faults/campaign.py --config config/demo.yaml --rounds 4 --write docs/reliability.md
 
 env: $(READY)
 
