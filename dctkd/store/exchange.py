@@ -6,7 +6,6 @@ the same bytes.
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import io
 import os
@@ -14,13 +13,14 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 from dctkd.archives import unpack
 from dctkd.errors import InputError
+from dctkd.locks import Held, read_owner, try_lock
 from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.store import RunFolder, Store
 from dctkd.store.published import DIGEST, experiments, published_edges
@@ -156,7 +156,7 @@ def import_runs(results: Path, archive: Path) -> Imported:
     store.path.mkdir(parents=True, exist_ok=True)
     limit = max(20 * archive.stat().st_size if archive.is_file() else 0, MIN_UNPACKED_BYTES)
     staging = store.path / STAGING
-    with _one_at_a_time(store.path / LOCK):
+    with _sole_importer(store.path / LOCK):
         shutil.rmtree(staging, ignore_errors=True)  # what a killed import left
         unpack(archive, staging, max_unpacked_bytes=limit)
         try:
@@ -165,16 +165,11 @@ def import_runs(results: Path, archive: Path) -> Imported:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-@contextmanager
-def _one_at_a_time(lock: Path) -> Iterator[None]:
-    file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise InputError(f"{lock}: another process imports into this store; wait for it") from None
-    finally:
-        os.close(file)
+def _sole_importer(lock: Path) -> Held:
+    held = try_lock(lock)
+    if held is None:
+        raise InputError(f"{lock}: {read_owner(lock) or 'another process'} imports into this store; wait for it")
+    return held
 
 
 def _take_all(store: Store, staging: Path, archive: Path) -> Imported:
