@@ -1,6 +1,7 @@
 """Locks: one holder, also of several machines; a dead holder's lock is taken over, a living one's never."""
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -227,6 +228,27 @@ def test_asking_does_not_take_the_lock(path):
     path.write_text("")
     assert not locks.is_held(path)
     assert locks.try_lock(path) is not None
+
+
+def test_two_that_ask_do_not_take_each_other_for_holders(path):
+    path.parent.mkdir()
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # as one that asks does
+        assert not locks.is_held(path)
+
+
+def test_a_lock_that_is_given_back_while_another_opens_it_is_not_held_twice(path, monkeypatch):
+    lock_in_kernel = locks._lock_in_kernel
+
+    def after_the_holder_left(file, *args):
+        path.unlink()
+        monkeypatch.setattr(locks, "_lock_in_kernel", lock_in_kernel)
+        return lock_in_kernel(file, *args)
+
+    monkeypatch.setattr(locks, "_lock_in_kernel", after_the_holder_left)
+    assert locks.try_lock(path) is None, "what it has locked is no longer at the path"
+    with locks.try_lock(path):
+        assert locks.try_lock(path) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 1}', b"\xff\xfe", b"x" * 5000])

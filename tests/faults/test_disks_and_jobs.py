@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from campaign import STUDENTS, Campaign
+from PIL import Image
 
 from dctkd import cli, locks
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
@@ -188,6 +189,60 @@ def test_a_signal_saves_and_ends_with_status_75(make_experiment, tiny, number):
     assert f"stopped by signal {number.value}; run the same command again to go on" in text
     assert list(experiment.results.glob("store/*/checkpoint.bin"))
     assert not list(experiment.results.glob("store/*/lock"))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Folders of images that take a while to decode."""
+    for split, number in (("train", 60), ("val", 10)):
+        for name in ("a", "b"):
+            folder = tmp_path / "photographs" / split / name
+            folder.mkdir(parents=True)
+            for index in range(number):
+                Image.effect_noise((900, 700), 50 + index).convert("RGB").save(folder / f"{index}.jpg")
+    return tmp_path / "photographs"
+
+
+def packing(experiment):
+    """Start the job that packs with two workers; return it once its workers have begun."""
+    command = [str(Path(sys.executable).with_name("dctkd")), "data", "pack", "--plan", "results/tiny/plan.json"]
+    command += ["--workers", "2", "results/tiny/shapes/data.json"]
+    process = subprocess.Popen(command, cwd=experiment.folder, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not list((experiment.results / "cache").glob(".*.part/cache/*/pixels*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+def members_of(session):
+    """Return the living processes of a session."""
+    found = subprocess.run(["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True, text=True, check=False)
+    return [line for line in found.stdout.splitlines() if "Z" not in line.split()[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75), (signal.SIGINT, 75)])
+def test_a_packing_job_that_is_stopped_leaves_no_process_and_goes_on(
+    make_experiment, tiny, photographs, number, status
+):
+    tiny["datasets"]["shapes"] = {
+        "format": "imagefolder",
+        "root": str(photographs),
+        "input": {"short_side": 36, "crop": 32},
+    }
+    straight = make_experiment(tiny, "straight").prepare_data()
+    experiment = write(make_experiment(tiny, "stopped"))
+    process = packing(experiment)
+    process.send_signal(number)
+    assert process.wait(20) == status
+    until_s = time.monotonic() + 10
+    while members_of(process.pid) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    assert members_of(process.pid) == []
+    experiment.prepare_data()
+    edges = [one.results / "tiny/shapes/data.json" for one in (straight, experiment)]
+    assert edges[0].read_text() == edges[1].read_text()
 
 
 # ---- two at once
