@@ -124,6 +124,20 @@ def test_a_pack_whose_members_stand_at_different_steps_ends_with_the_same_bits(m
     assert resumed.bits() == straight.bits()
 
 
+def test_members_that_stand_at_one_step_with_and_without_its_test_end_with_the_same_bits(make_experiment, tiny):
+    tiny["recipes"]["short"]["evaluate_every_epochs"] = 1
+    straight = make_experiment(tiny, "straight").prepare().train()
+    resumed = make_experiment(tiny, "resumed").prepare()
+    for method, asks in (
+        ("at", 5),
+        ("kd", 6),
+    ):  # one build, three steps; the fifth is asked in the test, the sixth after
+        with pytest.raises(InterruptedRunError):
+            resumed.train(method, interrupt=stop_after(asks))
+    resumed.train()
+    assert resumed.bits() == straight.bits()
+
+
 class stop_after(Interrupt):  # noqa: N801 (reads as a verb)
     """An interrupt that asks to stop after some steps."""
 

@@ -208,7 +208,7 @@ def packing(experiment):
     command = [str(Path(sys.executable).with_name("dctkd")), "data", "pack", "--plan", "results/tiny/plan.json"]
     command += ["--workers", "2", "results/tiny/shapes/data.json"]
     process = subprocess.Popen(command, cwd=experiment.folder, stderr=subprocess.DEVNULL, start_new_session=True)
-    while not list((experiment.results / "cache").glob(".*.part/cache/*/pixels*")):
+    while len(members_of(process.pid)) < 5:  # itself, the server that forks, its tracker, two workers
         assert process.poll() is None
         time.sleep(0.01)
     return process
