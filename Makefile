@@ -37,7 +37,7 @@ bench: $(READY)
 
 # About 35 minutes on 2 cores: 60 kills of the demo at random points.
 faults: $(READY)
-	python tests/faults/campaign.py --config config/demo.yaml --rounds 4 --write docs/reliability.md
+	python tests/faults/campaign.py --config config/demo.yaml --rounds 3 --write docs/reliability.md
 
 env: $(READY)
 

@@ -131,7 +131,7 @@ def test_members_that_stand_at_one_step_with_and_without_its_test_end_with_the_s
     for method, asks in (
         ("at", 5),
         ("kd", 6),
-    ):  # one build, three steps; the fifth is asked in the test, the sixth after
+    ):  # a build, three steps; the fifth is asked in the test
         with pytest.raises(InterruptedRunError):
             resumed.train(method, interrupt=stop_after(asks))
     resumed.train()

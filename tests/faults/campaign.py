@@ -42,6 +42,10 @@ DETERMINISTIC = {
 PUBLISHING_S = 0.2
 """A pack's results appear in the store, and are published, within so many seconds."""
 
+LONGEST_DELAY_S = 25.0
+"""A kill strikes at most so long after the start of its job, so that enough is left for the kills after it."""
+
+GRACE_S = 4.0
 PATIENCE_S = 900.0
 ORPHAN_S = 20.0
 
@@ -154,11 +158,19 @@ class Campaign:
             for process in {"job": [job], "snakemake": [snakemake.pid], "both": [job, snakemake.pid]}[kill.target]:
                 with suppress(ProcessLookupError):
                     os.kill(process, kill.number)
-        status = snakemake.wait(PATIENCE_S)
+        status = self._end_of(snakemake)
         orphans = self._orphans()
         outcome = Outcome(kill, status, orphans, time.monotonic() - started_s)
         self.outcomes.append(outcome)
         return outcome
+
+    def _end_of(self, snakemake: subprocess.Popen[bytes]) -> int:
+        """Wait for the end; where Snakemake goes on with other jobs, press Ctrl-C: they are for later kills."""
+        try:
+            return snakemake.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(snakemake.pid, signal.SIGINT)
+            return snakemake.wait(PATIENCE_S)
 
     def _wait_for(self, kill: Kill, snakemake: subprocess.Popen[bytes]) -> int | None:
         known = set(self._results())
@@ -222,7 +234,7 @@ def kills(phases: Sequence[Phase], durations_s: Mapping[str, float], seed: int) 
     ways = list(itertools.product(TARGETS, SIGNALS))
     source.shuffle(ways)
     return [
-        Kill(phase, *way, source.uniform(0, PUBLISHING_S if phase.at_result else durations_s.get(phase.name, 0.0)))
+        Kill(phase, *way, source.uniform(0, _longest_delay_s(phase, durations_s)))
         for phase, way in zip(phases, itertools.cycle(ways), strict=False)
     ]
 
@@ -237,19 +249,14 @@ SPEED = Phase("speed", ("dctkd speed",))
 TABLES = Phase("tables", ("dctkd report",))
 PHASES = (PACKING, TEACHER, STUDENTS, COST, OVERLAP, SPEED, TABLES)
 ROUND = (
-    PACKING,
-    PACKING,
-    TEACHER,
-    TEACHER,
+    *(PACKING, PACKING, TEACHER, TEACHER, TEACHER),
     *(STUDENTS,) * 5,
-    PUBLISHING,
-    PUBLISHING,
-    OVERLAP,
-    COST,
-    SPEED,
-    TABLES,
-    TABLES,
+    *(PUBLISHING, STUDENTS, STUDENTS, PUBLISHING, COST, OVERLAP, OVERLAP, SPEED, TABLES, TABLES),
 )
+
+
+def _longest_delay_s(phase: Phase, durations_s: Mapping[str, float]) -> float:
+    return PUBLISHING_S if phase.at_result else min(durations_s.get(phase.name, 0.0), LONGEST_DELAY_S)
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
