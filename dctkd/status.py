@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def _row(run: Run, folder: RunFolder | None) -> dict[str, Any]:
         return {
             **row,
             "status": metrics["status"],
-            **({"reason": metrics["detail"]["reason"]} if "detail" in metrics else {}),
+            **({"reason": _reason(metrics["detail"])} if "detail" in metrics else {}),
         }
     state = folder.state()
     if folder.is_locked():
@@ -61,6 +62,10 @@ def _row(run: Run, folder: RunFolder | None) -> dict[str, Any]:
     if state.get("status") == "failed":
         return {**row, "status": "failed", "reason": state.get("reason", "unknown")}
     return {**row, "status": "saved", "done_fraction": state.get("step", 0) / max(state.get("total_steps", 1), 1)}
+
+
+def _reason(detail: Mapping[str, Any]) -> str:
+    return "; ".join(str(detail[key]) for key in ("reason", "remedy") if key in detail)
 
 
 def print_status(rows: list[dict[str, Any]]) -> None:

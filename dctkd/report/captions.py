@@ -114,8 +114,13 @@ def _failed_notes(found: tuple[FoundRun, ...]) -> list[str]:
 
 
 def _reason(one: FoundRun) -> str:
-    epoch = one.metrics.detail.get("epoch")
-    return one.metrics.status if epoch is None else f"{one.metrics.status} in epoch {epoch}"
+    detail = one.metrics.detail
+    last = detail.get("last_finite") or {}
+    when = "" if detail.get("epoch") is None else f" in epoch {detail['epoch']}"
+    if one.metrics.status == "diverged" and {"loss", "gradient_norm", "step"} <= last.keys():
+        values = f"loss {last['loss']:.4g}, gradient norm {last['gradient_norm']:.4g}"
+        when += f"; last finite, in step {last['step']}: {values}"
+    return f"{one.metrics.status}{when}"
 
 
 def _hardware_text(collected: Collected) -> str:

@@ -111,6 +111,16 @@ def test_number_opens_its_runs_and_a_run_its_config_and_command(opened, built):
 
 
 @needs_chromium
+def test_a_diverged_run_tells_why_and_its_last_finite_values(opened):
+    table = table_titled(opened, re.compile("^runs$"))
+    table.locator("input.filter").fill("wide__narrow/at/seed1")
+    table.locator("button.open:visible").click()
+    text = opened.page.locator("dialog#run").inner_text()
+    for part in ("diverged", "made up", "gradient_norm 7.25, loss 2.5, step 40"):
+        assert part in text
+
+
+@needs_chromium
 def test_mean_over_seeds_lists_its_runs(opened):
     table = table_titled(opened, "madeup: accuracy")
     table.locator("tbody tr", has=opened.page.locator("th", has_text=re.compile("^kd$"))).locator(

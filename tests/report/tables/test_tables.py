@@ -150,7 +150,8 @@ def test_diverged_runs_are_counted_and_not_in_the_mean(made_up):
     assert found.n == 2
     assert found.text.endswith("(n = 2, 1 div.)")
     note = " ".join(tables_of(tree)["accuracy"][-1].notes)
-    assert "madeup/scenes/wide__narrow/at/seed1 (diverged in epoch 3)" in note
+    last = "last finite, in step 40: loss 2.5, gradient norm 7.25"
+    assert f"madeup/scenes/wide__narrow/at/seed1 (diverged in epoch 3; {last})" in note
 
 
 def test_method_without_a_good_run_shows_why_and_has_no_number(made_up):

@@ -63,7 +63,9 @@
     document.getElementById("run-title").textContent = run.path;
     const numbers = run.results.map((r) => [`${r.metric} (${[r.stage, r.split].filter(Boolean).join(", ")})`, `${r.value} ${r.unit === "1" ? "" : r.unit}`]);
     const environment = run.environment === null ? "not recorded" : JSON.stringify(data.runs.environments[run.environment], null, 1);
-    const failure = run.detail && run.detail.reason ? [["reason", run.detail.reason]] : [];
+    const detail = run.detail || {};
+    const last = Object.entries(detail.last_finite || {}).map(([name, value]) => `${name} ${value}`).join(", ");
+    const failure = [["reason", detail.reason], ["last finite", last], ["remedy", detail.remedy]].filter(([, text]) => text);
     document.getElementById("run-body").replaceChildren(
       describe([["status", run.status], ...failure, ["digest", run.digest], ["spec", run.spec], ["seed", String(run.seed)],
         ["folder", `results/store/${run.digest}/`], ["command", make("code", run.command)]]),
