@@ -166,8 +166,8 @@ def _require_progress(claims: Mapping[Task, Held], crashed: Sequence[Task]) -> N
     for task, held in claims.items():
         if task not in crashed and not held.is_lost and not task.folder.is_finished():
             raise InputError(
-                f"{task.folder.path}: the run is trained but its files cannot be read back as they were written; check "
-                "that disk, then run the same command again"
+                f"{task.folder.path}: the run is trained but cannot be read back ({'; '.join(task.folder.damage())}); "
+                "delete that folder, check the disk, and run the same command again"
             )
 
 

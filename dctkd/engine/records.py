@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -151,7 +152,6 @@ class RunRecord:
             logger.warning("%s: its progress cannot be written (%s); it goes on", self.task.run.path, error)
 
     def _progress(self, learner: Learner, speed: Speed) -> None:
-        folder = self.task.folder.path
         self._history(learner)
         rate = speed.record(learner)["train_images_per_second"]
         self.task.folder.write_state(
@@ -170,9 +170,15 @@ class RunRecord:
         line = f"epoch {learner.epoch} loss {values['loss']:.4f} train top-1 {values['top1_percent']:.2f} % "
         line += f"lr {values['lr']:.3g} {rate:.0f} images/s"
         line += f" test top-1 {tested:.2f} %" if tested is not None else ""
-        with (folder / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}\n")
+        self._log(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}")
         logger.info("%s: %s", self.task.run.path, line)
+
+    def _log(self, text: str) -> None:
+        flags = (
+            os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        )  # a link in its place must not be written through
+        with os.fdopen(os.open(self.task.folder.path / "log.txt", flags, 0o644), "a", encoding="utf-8") as log:
+            log.write(text + "\n")
 
     def finish(self, learner: Learner, evaluation: Evaluation, cache: PixelCache, speed: Speed) -> None:
         """Store a result: predictions, weights, timing, their seal, then metrics.json."""
@@ -236,8 +242,7 @@ class RunRecord:
     def crash(self, reason: str, trace: str) -> None:
         """Note why a run crashed; it is trained again on the next call."""
         self.task.folder.path.mkdir(parents=True, exist_ok=True)
-        with (self.task.folder.path / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(trace + "\n")
+        self._log(trace)
         self.task.folder.write_state(
             {"status": "failed", "spec": self.task.run.spec, "path": self.task.run.path, "reason": reason}
         )

@@ -25,7 +25,7 @@ KILLS = [
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
 def test_eight_kills_end_with_the_bits_of_an_undisturbed_run(make_experiment, tiny, tmp_path):
     """make faults does the same with the demo and more kills; docs/reliability.md has its table."""
-    tiny["recipes"]["short"]["epochs"] = 100
+    tiny["recipes"]["short"]["epochs"] = 70
     tiny["map_sources"] = ["activation"]
     undisturbed = make_experiment(tiny, "undisturbed").prepare().train()
     folder = tmp_path / "killed"
