@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ DETERMINISTIC = {
 PUBLISHING_S = 0.2
 """A pack's results appear in the store, and are published, within so many seconds."""
 
-LONGEST_DELAY_S = 25.0
+LONGEST_DELAY_S = 15.0
 """A kill strikes at most so long after the start of its job, so that enough is left for the kills after it."""
 
 GRACE_S = 4.0
@@ -57,11 +57,13 @@ class Phase:
     Attributes:
         name: For the table.
         words: All of them stand in the command line.
+        rank: Phases of a higher one come later.
         at_result: Count the delay from the first result that appears in the store, not from the process's start.
     """
 
     name: str
     words: tuple[str, ...]
+    rank: int = 0
     at_result: bool = False
 
     def is_of(self, command: str) -> bool:
@@ -143,14 +145,20 @@ class Campaign:
         return snakemake.wait()
 
     def strike(self, kill: Kill) -> Outcome | None:
-        """Run the command until the kill's moment has come; None if the job came to its end before."""
+        """Run the command until the kill's moment has come; None if it came to its end before.
+
+        Where the phase is over, or its job ends before the moment, the kill strikes the job that runs then.
+        """
         snakemake = self.start()
-        job = self._wait_for(kill, snakemake)
-        if job is None or not _is_alive(job):
-            if job is not None:  # the next kill starts the command again
-                os.killpg(snakemake.pid, signal.SIGINT)
-            snakemake.wait(PATIENCE_S)
+        self._wait_for(kill, snakemake)
+        time.sleep(kill.delay_s)
+        found = self._job_for(kill.phase)
+        while found is None and snakemake.poll() is None:
+            time.sleep(0.02)
+            found = self._job_for(kill.phase)
+        if found is None:
             return None
+        job, phase = found
         started_s = time.monotonic()
         if kill.target == "both" and kill.number == signal.SIGINT:
             os.killpg(snakemake.pid, signal.SIGINT)  # Ctrl-C
@@ -160,7 +168,7 @@ class Campaign:
                     os.kill(process, kill.number)
         status = self._end_of(snakemake)
         orphans = self._orphans()
-        outcome = Outcome(kill, status, orphans, time.monotonic() - started_s)
+        outcome = Outcome(replace(kill, phase=phase), status, orphans, time.monotonic() - started_s)
         self.outcomes.append(outcome)
         return outcome
 
@@ -172,21 +180,28 @@ class Campaign:
             os.killpg(snakemake.pid, signal.SIGINT)
             return snakemake.wait(PATIENCE_S)
 
-    def _wait_for(self, kill: Kill, snakemake: subprocess.Popen[bytes]) -> int | None:
+    def _wait_for(self, kill: Kill, snakemake: subprocess.Popen[bytes]) -> None:
+        """Wait until a job of the phase, or of a later one, has begun, or has left a result."""
         known = set(self._results())
         until_s = time.monotonic() + PATIENCE_S
-        job = None
-        while job is None or (kill.phase.at_result and not set(self._results()) - known):
-            if snakemake.poll() is not None:
-                return None
+        found = None
+        while snakemake.poll() is None and (found is None or (found[1].at_result and not set(self._results()) - known)):
             if time.monotonic() > until_s:
                 snakemake.kill()
                 raise TimeoutError(f"{kill.phase.name}: nothing to kill within {PATIENCE_S} s")
-            if job is None or not _is_alive(job):
-                job = next((pid for pid, command in self._jobs() if kill.phase.is_of(command)), None)
-            time.sleep(0.002 if job is not None and kill.phase.at_result else 0.02)
-        time.sleep(kill.delay_s)
-        return job
+            found = self._job_for(kill.phase)
+            time.sleep(0.002 if found and found[1].at_result else 0.02)
+
+    def _job_for(self, phase: Phase) -> tuple[int, Phase] | None:
+        """Return a living job of a phase, else one of a later phase, with its phase."""
+        later = None
+        for process, command in self._jobs():
+            if phase.is_of(command):
+                return process, phase
+            later = next(
+                ((process, other) for other in PHASES if other.is_of(command) and other.rank > phase.rank), later
+            )
+        return later
 
     def _results(self) -> Iterator[str]:
         return (str(path) for path in (self.folder / "results/store").glob("*/metrics.json"))
@@ -221,13 +236,6 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def kills(phases: Sequence[Phase], durations_s: Mapping[str, float], seed: int) -> list[Kill]:
     """Return one kill per phase named, in order; every signal meets every target before one comes again."""
     source = random.Random(seed)
@@ -239,19 +247,19 @@ def kills(phases: Sequence[Phase], durations_s: Mapping[str, float], seed: int) 
     ]
 
 
-PACKING = Phase("packing", ("data pack",))
-TEACHER = Phase("teacher", ("train", "teacher.json"))
-STUDENTS = Phase("students", ("train", "metrics.json"))
-PUBLISHING = Phase("publishing", ("train", "metrics.json"), at_result=True)
-COST = Phase("cost", ("dctkd cost",))
-OVERLAP = Phase("overlap", ("dctkd overlap",))
-SPEED = Phase("speed", ("dctkd speed",))
-TABLES = Phase("tables", ("dctkd report",))
+PACKING = Phase("packing", ("data pack",), 0)
+TEACHER = Phase("teacher", ("train", "teacher.json"), 1)
+COST = Phase("cost", ("dctkd cost",), 1)
+STUDENTS = Phase("students", ("train", "metrics.json"), 2)
+PUBLISHING = Phase("publishing", ("train", "metrics.json"), 2, at_result=True)
+OVERLAP = Phase("overlap", ("dctkd overlap",), 3)
+SPEED = Phase("speed", ("dctkd speed",), 4)
+TABLES = Phase("tables", ("dctkd report",), 5)
 PHASES = (PACKING, TEACHER, STUDENTS, COST, OVERLAP, SPEED, TABLES)
 ROUND = (
-    *(PACKING, PACKING, TEACHER, TEACHER, TEACHER),
-    *(STUDENTS,) * 5,
-    *(PUBLISHING, STUDENTS, STUDENTS, PUBLISHING, COST, OVERLAP, OVERLAP, SPEED, TABLES, TABLES),
+    *(PACKING, PACKING, TEACHER, COST, TEACHER),
+    *(STUDENTS,) * 4,
+    *(PUBLISHING, STUDENTS, STUDENTS, PUBLISHING, OVERLAP, OVERLAP, SPEED, TABLES, TABLES),
 )
 
 
@@ -287,7 +295,7 @@ def run_round(folder: Path, arguments: Sequence[str], planned: Sequence[Kill]) -
     campaign = Campaign(folder, arguments)
     for kill in planned:
         outcome = campaign.strike(kill)
-        what = "was too late" if outcome is None else f"status {outcome.status}, {outcome.seconds:.1f} s"
+        what = f"{outcome.kill.phase.name}: status {outcome.status}, {outcome.seconds:.1f} s" if outcome else "too late"
         say(f"{kill.phase.name:<10} {kill.number.name:<7} at {kill.target:<9} +{kill.delay_s:5.1f} s: {what}")
     if (status := campaign.finish()) != 0:
         raise SystemExit(f"{folder}: the last run ended with status {status}; see snakemake.log")

@@ -25,7 +25,7 @@ KILLS = [
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
 def test_eight_kills_end_with_the_bits_of_an_undisturbed_run(make_experiment, tiny, tmp_path):
     """make faults does the same with the demo and more kills; docs/reliability.md has its table."""
-    tiny["recipes"]["short"]["epochs"] = 70
+    tiny["recipes"]["short"]["epochs"] = 150
     tiny["map_sources"] = ["activation"]
     undisturbed = make_experiment(tiny, "undisturbed").prepare().train()
     folder = tmp_path / "killed"
@@ -37,7 +37,9 @@ def test_eight_kills_end_with_the_bits_of_an_undisturbed_run(make_experiment, ti
         campaign = run_round(folder.resolve(), ["--configfile", "tiny.yaml"], planned)
     except SystemExit as error:
         pytest.fail(f"{error}: {(folder / 'snakemake.log').read_text()[-3000:]}")
-    assert len(campaign.outcomes) >= 6, "kills that came too late show nothing"
+    struck = [outcome.kill.phase.name for outcome in campaign.outcomes]
+    assert len(struck) == len(KILLS)
+    assert {"packing", "teacher", "students", "tables"} <= set(struck)
     assert [outcome.orphans for outcome in campaign.outcomes if outcome.orphans] == []
     expected, got = undisturbed.bits(), campaign.bits()
     assert {name: got.get(name) for name in expected} == expected
@@ -54,7 +56,7 @@ def test_every_signal_meets_every_target_before_one_comes_again():
 
 def test_kills_strike_while_their_phase_lasts():
     delays_s = [kill.delay_s for kill in kills([STUDENTS, TABLES, PUBLISHING] * 30, {"students": 90.0}, seed=1)]
-    assert 20 < max(delays_s[::3]) <= 25
+    assert 10 < max(delays_s[::3]) <= 15
     assert set(delays_s[1::3]) == {0.0}, "of a phase that nobody has seen"
     assert max(delays_s[2::3]) < 1
 
