@@ -35,7 +35,7 @@ lint: $(READY)
 bench: $(READY)
 	python -m benchmarks
 
-# About 35 minutes on 2 cores: 60 kills of the demo at random points.
+# About 25 minutes on 2 cores: 54 kills of the demo at random points.
 faults: $(READY)
 	python tests/faults/campaign.py --config config/demo.yaml --rounds 3 --write docs/reliability.md
 
