@@ -8,6 +8,14 @@ import pytest
 from dctkd.engine.interrupt import SIGNALS, Interrupt, InterruptedRunError, unwinding
 
 
+@pytest.fixture(autouse=True)
+def _terminal():
+    """As in a terminal: nohup and continuous integration may let the hang-up be ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_remembered_and_raised_between_two_steps(number):
     with Interrupt().listening() as interrupt:

@@ -57,7 +57,7 @@ class Phase:
     Attributes:
         name: For the table.
         words: All of them stand in the command line.
-        rank: Phases of a higher one come later.
+        rank: Phases of a higher one come later; cost and speed are measured at any time after packing.
         at_result: Count the delay from the first result that appears in the store, not from the process's start.
     """
 
@@ -127,7 +127,7 @@ class Campaign:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_heed_interrupts,
+                preexec_fn=heed_signals,
             )
 
     def finish(self) -> int:
@@ -232,8 +232,10 @@ class Campaign:
         }
 
 
-def _heed_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
+def heed_signals() -> None:
+    """Let a child be asked to stop as in a terminal: shells let background jobs ignore Ctrl-C, nohup the hang-up."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def kills(phases: Sequence[Phase], durations_s: Mapping[str, float], seed: int) -> list[Kill]:
@@ -253,8 +255,8 @@ COST = Phase("cost", ("dctkd cost",), 1)
 STUDENTS = Phase("students", ("train", "metrics.json"), 2)
 PUBLISHING = Phase("publishing", ("train", "metrics.json"), 2, at_result=True)
 OVERLAP = Phase("overlap", ("dctkd overlap",), 3)
-SPEED = Phase("speed", ("dctkd speed",), 4)
-TABLES = Phase("tables", ("dctkd report",), 5)
+SPEED = Phase("speed", ("dctkd speed",), 1)
+TABLES = Phase("tables", ("dctkd report",), 4)
 PHASES = (PACKING, TEACHER, STUDENTS, COST, OVERLAP, SPEED, TABLES)
 ROUND = (
     *(PACKING, PACKING, TEACHER, COST, TEACHER),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from campaign import STUDENTS, Campaign
+from campaign import STUDENTS, Campaign, heed_signals
 from PIL import Image
 
 from dctkd import cli, locks
@@ -190,7 +190,9 @@ def test_a_signal_saves_and_ends_with_status_75(make_experiment, tiny, number):
     experiment = write(make_experiment(tiny).prepare_data())
     edge = f"results/{experiment.plan.teachers[0].path}"
     command = [str(Path(sys.executable).with_name("dctkd")), "train", "--plan", "results/tiny/plan.json", edge]
-    process = subprocess.Popen(command, cwd=experiment.folder, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=experiment.folder, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals
+    )
     while not list(experiment.results.glob("store/*/state.json")):
         assert process.poll() is None
         time.sleep(0.02)
@@ -220,7 +222,9 @@ def packing(experiment):
     """Start the job that packs with two workers; return it once its workers have begun."""
     command = [str(Path(sys.executable).with_name("dctkd")), "data", "pack", "--plan", "results/tiny/plan.json"]
     command += ["--workers", "2", "results/tiny/shapes/data.json"]
-    process = subprocess.Popen(command, cwd=experiment.folder, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=experiment.folder, stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=heed_signals
+    )
     while len(members_of(process.pid)) < 5:  # itself, the server that forks, its tracker, two workers
         assert process.poll() is None
         time.sleep(0.01)

@@ -11,11 +11,11 @@ from campaign import PACKING, PUBLISHING, STUDENTS, TABLES, TEACHER, Campaign, K
 
 KILLS = [
     (PACKING, "job", signal.SIGKILL, (0.0, 0.3)),
-    (TEACHER, "both", signal.SIGKILL, (3.0, 5.0)),
-    (STUDENTS, "job", signal.SIGKILL, (3.0, 6.0)),
-    (STUDENTS, "snakemake", signal.SIGKILL, (3.0, 6.0)),
-    (STUDENTS, "both", signal.SIGTERM, (3.0, 6.0)),
-    (STUDENTS, "both", signal.SIGINT, (3.0, 6.0)),
+    (TEACHER, "both", signal.SIGKILL, (2.5, 4.0)),
+    (STUDENTS, "job", signal.SIGKILL, (2.5, 4.5)),
+    (STUDENTS, "snakemake", signal.SIGKILL, (2.5, 4.5)),
+    (STUDENTS, "both", signal.SIGTERM, (2.5, 4.5)),
+    (STUDENTS, "both", signal.SIGINT, (2.5, 4.5)),
     (PUBLISHING, "job", signal.SIGKILL, (0.0, 0.05)),
     (TABLES, "both", signal.SIGKILL, (0.5, 1.5)),
 ]
@@ -25,7 +25,7 @@ KILLS = [
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
 def test_eight_kills_end_with_the_bits_of_an_undisturbed_run(make_experiment, tiny, tmp_path):
     """make faults does the same with the demo and more kills; docs/reliability.md has its table."""
-    tiny["recipes"]["short"]["epochs"] = 150
+    tiny["recipes"]["short"]["epochs"] = 50
     tiny["map_sources"] = ["activation"]
     undisturbed = make_experiment(tiny, "undisturbed").prepare().train()
     folder = tmp_path / "killed"
