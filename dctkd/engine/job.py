@@ -121,15 +121,16 @@ def run_job(job: Job, interrupt: Interrupt) -> None:
         InterruptedRunError: If asked to stop, or at the limit of waiting; everything is saved.
     """
     failed: list[Task] = []
+    trained: set[Task] = set()
     patience = Patience(job.plan.config.wait_limit_s)
     pending = list(job.tasks)
     while pending := [task for task in pending if task not in failed and not task.folder.is_finished()]:
+        _refuse_to_train_twice(pending, trained)
         with ExitStack() as stack:
             claims = _claim(pending, stack)
             if claims:
-                crashed = _train(job, claims, interrupt)
-                failed += crashed
-                _require_progress(claims, crashed)
+                failed += _train(job, claims, interrupt)
+                trained |= {task for task, held in claims.items() if not held.is_lost}
                 continue
         _wait_for(pending, patience, interrupt)
     for task in job.tasks:
@@ -161,10 +162,10 @@ def _train(job: Job, claims: Mapping[Task, Held], interrupt: Interrupt) -> list[
     return train_tasks(job, list(claims), claims, interrupt)
 
 
-def _require_progress(claims: Mapping[Task, Held], crashed: Sequence[Task]) -> None:
+def _refuse_to_train_twice(pending: Sequence[Task], trained: set[Task]) -> None:
     """Stop instead of training for ever what does not become finished."""
-    for task, held in claims.items():
-        if task not in crashed and not held.is_lost and not task.folder.is_finished():
+    for task in pending:
+        if task in trained:
             raise InputError(
                 f"{task.folder.path}: the run is trained but cannot be read back ({'; '.join(task.folder.damage())}); "
                 "delete that folder, check the disk, and run the same command again"

@@ -103,6 +103,7 @@ class _Pack:
         self.job, self.tasks, self.device, self.claims = job, list(tasks), device, claims
         self.crashed: list[Task] = []
         self.too_large: list[Task] = []
+        self.stored: set[Task] = set()
         self.learners: dict[Task, Learner] = {}
         self.saved_at: dict[Task, tuple[int, int]] = {}
         self.saved_s, self.saving_s = time.monotonic(), 0.0
@@ -131,15 +132,17 @@ class _Pack:
             self._run_out_of_memory(error)
 
     def _standing(self) -> list[Learner]:
-        """Learners that stand between two steps."""
-        return [learner for learner in self.learners.values() if learner.failure is None]
+        """Learners that stand between two steps and whose results are not stored yet."""
+        return [
+            learner for task, learner in self.learners.items() if learner.failure is None and task not in self.stored
+        ]
 
     def _run_out_of_memory(self, error: BaseException) -> None:
-        """Note that memory did not suffice for what all share: the teacher's pass, a batch, a test."""
+        """Note that memory did not suffice for what all share: the teacher's pass, a batch, a test, a result."""
         if len(self.tasks) > 1:
-            self.too_large = list(self.tasks)
+            self.too_large = [task for task in self.tasks if task not in self.stored and task not in self.crashed]
             return
-        learner = next(iter(self.learners.values()), None)
+        learner = next(iter(self._standing()), None)
         if learner is None:
             raise error
         learner.fail(error)
@@ -256,7 +259,9 @@ class _Pack:
                 evaluate(done, self.stream, num_classes=len(self.cache.classes), interrupt=interrupt) if done else []
             )
         for learner, evaluation in zip(done, evaluations, strict=True):
-            RunRecord(self.job, self._task_of(learner)).finish(learner, evaluation, self.cache, self.speed)
+            task = self._task_of(learner)
+            RunRecord(self.job, task).finish(learner, evaluation, self.cache, self.speed)
+            self.stored.add(task)
         for task, learner in self.learners.items():
             failure = learner.failure
             if failure is None or failure.kind == "lost":

@@ -82,6 +82,25 @@ def test_a_teacher_s_pass_that_does_not_fit_beside_its_students_splits_the_pack(
     assert experiment.bits() == reference.bits()
 
 
+def test_a_result_that_is_stored_before_memory_runs_out_is_not_made_again(make_experiment, reference, monkeypatch):
+    experiment = make_experiment(reference.raw, "small").prepare()
+    sizes = lacking(monkeypatch, set(), limit=9)
+    finish, stored = pack.RunRecord.finish, []
+
+    def lack(self, *args):
+        if len(stored) == 2 and len(sizes) == 1:
+            raise MemoryError
+        finish(self, *args)
+        stored.append(self.task.run.path)
+
+    monkeypatch.setattr(pack.RunRecord, "finish", lack)
+    experiment.train()
+    assert sizes == [4, 2]
+    assert len(stored) == len(set(stored)) == 4
+    assert experiment.bits() == reference.bits()
+    assert not list(experiment.store.path.glob("*/checkpoint*"))
+
+
 def test_alone_it_is_a_result_that_names_the_remedy(make_experiment, tiny, monkeypatch):
     experiment = make_experiment(tiny).prepare()
     lacking(monkeypatch, {"kd"}, limit=0, from_step=5)

@@ -65,6 +65,16 @@ def test_lint_has_nothing_to_say_but_that_there_is_one_environment(workplace, ti
     assert complaints <= {"Specify a conda environment or container for each rule."}
 
 
+def assert_refused(workplace, done, words):
+    """Snakemake ended with one line and status 2, and left nothing."""
+    lines = [line for line in done.text.splitlines() if line.startswith("error:")]
+    assert done.status == 2, done.text
+    assert len(lines) == 1
+    assert words in lines[0]
+    assert "Traceback" not in done.text
+    assert not (workplace.folder / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
@@ -80,12 +90,7 @@ def test_lint_has_nothing_to_say_but_that_there_is_one_environment(workplace, ti
 def test_a_mistake_in_the_experiment_ends_snakemake_with_one_line_and_status_2(workplace, tiny, key, value, words):
     workplace.write({**tiny, key: value})
     done = workplace.snakemake("--dry-run")
-    lines = [line for line in done.text.splitlines() if line.startswith("error:")]
-    assert done.status == 2, done.text
-    assert len(lines) == 1
-    assert words in lines[0]
-    assert "Traceback" not in done.text
-    assert not (workplace.folder / "results").exists()
+    assert_refused(workplace, done, words)
 
 
 TEXTS = {
@@ -102,9 +107,4 @@ def test_text_that_snakemake_itself_takes_is_held_to_our_rules(workplace, tiny, 
     path = workplace.folder / workplace.write(tiny)
     path.write_text(text.format(whole=path.read_text(), bomb=BOMB))
     done = workplace.snakemake("--dry-run")
-    lines = [line for line in done.text.splitlines() if line.startswith("error:")]
-    assert done.status == 2, done.text
-    assert len(lines) == 1
-    assert words in lines[0]
-    assert "Traceback" not in done.text
-    assert not (workplace.folder / "results").exists()
+    assert_refused(workplace, done, words)
