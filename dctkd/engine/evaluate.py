@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from dctkd.engine.learner import Learner
 from dctkd.engine.stream import Stream
 from dctkd.metrics import Result
 from dctkd.metrics.accuracy import Accuracy
+from dctkd.models import evaluating
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def evaluate(
     """Test learners on the whole test set, in one pass over the images.
 
     Args:
-        learners: Their networks are put into eval mode.
+        learners: Their networks are in eval mode meanwhile.
         stream: Source of the test batches.
         num_classes: Classes of the dataset.
         interrupt: Asked after every batch.
@@ -42,14 +44,15 @@ def evaluate(
         InterruptedRunError: If asked to stop; the learners are as they were.
     """
     accuracies = [Accuracy(num_classes) for _ in learners]
-    for learner in learners:
-        learner.model.eval()
-    for batch in stream.test():
-        for position, learner in enumerate(learners):
-            with learner.shape.autocast():
-                outputs = learner.model(batch.images_BCHW)
-            accuracies[position].update(outputs.logits_BK.float(), batch.target_B, batch.index_B)
-        interrupt.raise_if_requested()
+    with ExitStack() as stack:
+        for learner in learners:
+            stack.enter_context(evaluating(learner.model))
+        for batch in stream.test():
+            for position, learner in enumerate(learners):
+                with learner.shape.autocast():
+                    outputs = learner.model(batch.images_BCHW)
+                accuracies[position].update(outputs.logits_BK.float(), batch.target_B, batch.index_B)
+            interrupt.raise_if_requested()
     return [Evaluation(tuple(accuracy.result()), accuracy.predictions()) for accuracy in accuracies]
 
 

@@ -61,8 +61,8 @@ class Learner:
             name: For messages and the progress bar.
             digest: The run's digest, kept in its checkpoints.
             identity: What determines the run.
-            model: The network, on the device.
-            objective: Its loss with the method inside, on the device.
+            model: The network, on the device; put into training mode here, once.
+            objective: Its loss with the method inside, on the device; likewise.
             shape: Length and place of the run.
         """
         self.name, self.digest, self.identity, self.model, self.objective, self.shape = (
@@ -73,6 +73,8 @@ class Learner:
             objective,
             shape,
         )
+        model.train()
+        objective.train()
         method = identity.method.method if identity.method else "teacher"
         self.student_rng = RandomState("student draws", identity.kind, identity.seed)
         self.method_rng = RandomState("method draws", method, identity.seed)
@@ -133,8 +135,6 @@ class Learner:
             DivergedError: If the loss is not finite.
         """
         started = time.perf_counter()
-        self.model.train()
-        self.objective.train()
         device = self.shape.device
         with self.student_rng.active(device), self.shape.autocast():
             outputs = self.model(part.images_BCHW)

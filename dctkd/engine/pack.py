@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import torch
 
 from dctkd.data.cache import PixelCache
+from dctkd.engine.allocator import give_memory_back, keep_freed_memory
 from dctkd.engine.build import build_learner, build_teacher, stages_of
 from dctkd.engine.checkpoint import checkpoints, save_checkpoint
 from dctkd.engine.device import claim_gpu
@@ -59,6 +58,7 @@ def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Inte
                 )
             device = torch.device("cuda", stack.enter_context(claim_gpu(torch.cuda.device_count())))
         torch.set_num_threads(job.identity.recipe.threads)
+        keep_freed_memory()
         groups, crashed = [list(tasks)], []
         while groups:
             group = groups.pop(0)
@@ -68,17 +68,8 @@ def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Inte
             groups += _smaller(group, pack.too_large)
             del pack  # before the next one is built: its memory is what is lacking
             if groups:
-                _give_memory_back()
+                give_memory_back()
         return crashed
-
-
-def _give_memory_back() -> None:
-    """Return what is free in this process to the device and to the system, where allocators would keep it."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError):  # glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _smaller(group: list[Task], too_large: list[Task]) -> list[list[Task]]:

@@ -83,12 +83,13 @@ def _next_stop(learners: Sequence[Learner], step: int, total: int) -> int:
 def _step(group: Sequence[Learner], batch: Batch, teacher: TeacherPass | None) -> None:
     """Let every learner take one step on the batch; one that cannot keeps why."""
     num_images = len(batch.target_B)
-    for part in batch.parts(group[0].identity.recipe.micro_batch):
+    parts = list(batch.parts(group[0].identity.recipe.micro_batch))
+    for part in parts:
         outputs = None if teacher is None else teacher(part)
         for learner in group:
             _attempt(learner, partial(learner.add_gradient, part, outputs, share=len(part.target_B) / num_images))
-    for learner in group:
-        _attempt(learner, partial(learner.take_step, num_images))
+            if part is parts[-1]:  # at once: gradients of the whole pack need not lie in memory side by side
+                _attempt(learner, partial(learner.take_step, num_images))
 
 
 def _attempt(learner: Learner, act: Callable[[], None]) -> None:

@@ -141,13 +141,13 @@ def test_the_next_pack_finds_nothing_of_the_former_in_memory(make_experiment, ti
     lacking(monkeypatch, {"kd"}, limit=1)
     before = {id(one) for one in gc.get_objects()}
     left = []
-    give_back = pack._give_memory_back
+    give_back = pack.give_memory_back
 
     def counted():
         give_back()
         left.extend(one for one in gc.get_objects() if type(one) in (Learner, pack._Pack) and id(one) not in before)
 
-    monkeypatch.setattr(pack, "_give_memory_back", counted)
+    monkeypatch.setattr(pack, "give_memory_back", counted)
     experiment.train()
     assert left == []
     assert experiment.metrics("kd")["status"] == "ok"
