@@ -36,12 +36,13 @@ ALLOWED = {
     "report": {
         "config", "data.cache", "errors", "metrics", "names", "plan", "store", "provenance", "validation", "yaml_text",
     },
+    "cgroups": set(),
     "engine": {
-        "config", "data", "errors", "functional", "identity", "locks", "methods", "metrics", "models", "plan",
-        "provenance", "store", "weights",
+        "cgroups", "config", "data", "errors", "functional", "identity", "locks", "methods", "metrics", "models",
+        "plan", "provenance", "store", "weights",
     },
     "doctor": {
-        "data", "engine.census", "engine.device", "engine.packing", "errors", "models", "plan", "provenance",
+        "cgroups", "data", "engine.census", "engine.device", "engine.packing", "errors", "models", "plan", "provenance",
         "snakemake_locks", "status", "store", "weights",
     },
     "cli": {

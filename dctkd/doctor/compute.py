@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dctkd.cgroups import cpu_limit
 from dctkd.data.disk_space import readable_bytes
-from dctkd.doctor.cgroups import cpu_limit
 from dctkd.doctor.finding import Finding, Surroundings
 from dctkd.doctor.torch_process import ask_torch
 from dctkd.engine.device import (

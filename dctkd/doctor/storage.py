@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from dctkd.cgroups import free_memory_bytes
 from dctkd.data.disk_space import readable_bytes
-from dctkd.doctor.cgroups import free_memory_bytes
 from dctkd.doctor.finding import Finding, Surroundings, existing
 
 LITTLE_DISK_BYTES = 2 * 10**9

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dctkd import methods
-from dctkd.config import AdamW, Sgd
 from dctkd.engine.build import method_of, pair_networks
 from dctkd.engine.census import Census
+from dctkd.engine.objective import num_state_tensors
 from dctkd.identity import Identity
 from dctkd.methods.base import DataSpec
 from dctkd.metrics.cost import checkpoint_bytes, measure_method, measure_model
@@ -56,12 +56,7 @@ def _row(plan: Plan, run: Run, student: StageModel, teacher: StageModel, size: C
     cost = measure_method(method, student_spec, teacher_spec, input_size=crop, batch_size=identity.recipe.batch_size)
     return {
         **cost.to_dict(),
-        "checkpoint_bytes": checkpoint_bytes(student, method, optimizer_buffers=_buffers(identity)),
+        "checkpoint_bytes": checkpoint_bytes(
+            student, method, optimizer_buffers=num_state_tensors(identity.recipe.optimiser)
+        ),
     }
-
-
-def _buffers(identity: Identity) -> int:
-    optimiser = identity.recipe.optimiser
-    if isinstance(optimiser, AdamW):
-        return 2
-    return int(isinstance(optimiser, Sgd) and optimiser.momentum > 0)

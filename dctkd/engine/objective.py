@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dctkd.config import AdamW, Sgd
 from dctkd.functional.logits import kl_per_sample
 from dctkd.identity import MethodIdentity
 from dctkd.methods.base import Batch, Method
@@ -70,11 +71,9 @@ def _where_teacher_is_right(batch: Batch, teacher: Outputs) -> Batch:
 
 
 def make_optimiser(
-    parameters: list[nn.Parameter], recipe_optimiser: object, device: torch.device
+    parameters: list[nn.Parameter], recipe_optimiser: Sgd | AdamW, device: torch.device
 ) -> torch.optim.Optimizer:
     """Return the recipe's optimiser over all parameters in one group; fused on GPU, foreach on CPU."""
-    from dctkd.config import AdamW, Sgd
-
     fast: dict[str, bool] = {"fused": True} if device.type == "cuda" else {"foreach": True}
     if isinstance(recipe_optimiser, Sgd):
         return torch.optim.SGD(
@@ -85,7 +84,6 @@ def make_optimiser(
             nesterov=recipe_optimiser.nesterov,
             **fast,
         )
-    assert isinstance(recipe_optimiser, AdamW)
     return torch.optim.AdamW(
         parameters,
         lr=recipe_optimiser.lr,
@@ -93,3 +91,10 @@ def make_optimiser(
         weight_decay=recipe_optimiser.weight_decay,
         **fast,
     )
+
+
+def num_state_tensors(recipe_optimiser: Sgd | AdamW) -> int:
+    """Return how many tensors the recipe's optimiser keeps per trainable parameter: SGD 0, with momentum 1, AdamW 2."""
+    if isinstance(recipe_optimiser, AdamW):
+        return 2
+    return int(recipe_optimiser.momentum > 0)

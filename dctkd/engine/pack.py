@@ -11,12 +11,14 @@ from contextlib import ExitStack
 import torch
 
 from dctkd.data.cache import PixelCache
+from dctkd.data.disk_space import readable_bytes
 from dctkd.engine.allocator import give_memory_back, keep_freed_memory
-from dctkd.engine.build import build_learner, build_teacher, stages_of
+from dctkd.engine.build import Pairing, build_learner, build_teacher, stages_of
 from dctkd.engine.checkpoint import checkpoints, save_checkpoint
 from dctkd.engine.device import claim_gpu
 from dctkd.engine.evaluate import evaluate, top1_percent
 from dctkd.engine.failure import LostLockError
+from dctkd.engine.footprint import Room, granted_bytes, teacher_bytes
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
 from dctkd.engine.job import Job, Task
 from dctkd.engine.learner import GPU_LOOK_EVERY_STEPS, Learner, LoopShape
@@ -26,6 +28,7 @@ from dctkd.engine.stream import Stream
 from dctkd.engine.train import TeacherPass, teacher_pass, train
 from dctkd.errors import InputError, is_out_of_memory
 from dctkd.locks import Held
+from dctkd.models import ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Inte
             pack = _Pack(job, group, device, claims)
             pack.run(interrupt)
             crashed += pack.crashed
-            groups += _smaller(group, pack.too_large)
+            groups += [*([pack.postponed] if pack.postponed else []), *_smaller(pack.tasks, pack.too_large)]
             del pack  # before the next one is built: its memory is what is lacking
             if groups:
                 give_memory_back()
@@ -94,6 +97,7 @@ class _Pack:
         self.job, self.tasks, self.device, self.claims = job, list(tasks), device, claims
         self.crashed: list[Task] = []
         self.too_large: list[Task] = []
+        self.postponed: list[Task] = []
         self.stored: set[Task] = set()
         self.learners: dict[Task, Learner] = {}
         self.saved_at: dict[Task, tuple[int, int]] = {}
@@ -146,21 +150,45 @@ class _Pack:
         if self.job.teacher is not None:
             model, teacher_spec = build_teacher(self.job, self.cache, pairing, self.device)
             self.teacher = teacher_pass(model, self.shape.autocast)
-        for task in self.tasks:
+        granted = granted_bytes(self.device, self.job.identity.recipe.threads)
+        shared = 0 if teacher_spec is None else teacher_bytes(model, teacher_spec, self.stream.batch_size)
+        room = Room(granted, shared=shared)
+        for position, task in enumerate(self.tasks):
             interrupt.raise_if_requested()
-            try:
-                learner = build_learner(self.job, task, self.cache, self.shape, pairing, teacher_spec)
-                RunRecord(self.job, task).start(pairing)
-                if not self._resume(task, learner):
-                    learner = build_learner(self.job, task, self.cache, self.shape, pairing, teacher_spec)
-            except (InputError, OSError):
+            learner = self._built(task, pairing, teacher_spec)
+            if learner is None:
+                continue
+            if len(self.tasks) > 1 and not room.takes(learner):
+                self._postpone(position, granted)
+                break
+            self.learners[task] = learner
+        self.speed.num_learners = len(self.learners)
+
+    def _built(self, task: Task, pairing: Pairing, teacher: ModelSpec | None) -> Learner | None:
+        """Set a run to its start or to where it was saved; None if that crashes, which must not end the others."""
+        try:
+            learner = build_learner(self.job, task, self.cache, self.shape, pairing, teacher)
+            RunRecord(self.job, task).start(pairing)
+            if not self._resume(task, learner):
+                learner = build_learner(self.job, task, self.cache, self.shape, pairing, teacher)
+        except (InputError, OSError):
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
                 raise
-            except Exception as error:  # a method that cannot be built must not end the other students
-                if is_out_of_memory(error):
-                    raise
-                self._crash(task, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
-            else:
-                self.learners[task] = learner
+            self._crash(task, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+            return None
+        return learner
+
+    def _postpone(self, position: int, granted: int) -> None:
+        """Leave the tasks from a position on to a later pack."""
+        self.tasks, self.postponed = self.tasks[:position], self.tasks[position:]
+        logger.info(
+            "%s students are trained first, %s after them: the job may take %s of memory",
+            len(self.learners),
+            len(self.postponed),
+            readable_bytes(granted),
+        )
 
     def _resume(self, task: Task, learner: Learner) -> bool:
         """Continue from the newest checkpoint that fits; tell whether the learner can be used as it is now."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dctkd.doctor.cgroups import cpu_limit, free_memory_bytes
+from dctkd.cgroups import cpu_limit, free_memory_bytes
 
 
 def write(root, files):
