@@ -18,6 +18,7 @@ rule overlap:
         ),
     log:
         f"{LOGS}/{{dataset}}/{{teacher}}__{{student}}/overlap-seed{{seed}}.log",
+    priority: 1
     threads: threads_of(PLAN.config.student_recipe)
     resources:
         gpu=GPUS_PER_JOB,
@@ -35,6 +36,7 @@ rule cost:
         f"results/{PLAN.name}/cost.json",
     log:
         f"{LOGS}/cost.log",
+    priority: 1
     params:
         plan=PLAN_FILE,
         spec=PLAN.cost_spec,

@@ -5,6 +5,8 @@ rule teacher:
         f"{DATASET}/teachers/{{teacher}}/seed{{seed}}/teacher.json",
     log:
         f"{LOGS}/{{dataset}}/teachers/{{teacher}}-seed{{seed}}.log",
+    # First: all students wait for it. The jobs that measure come next, or they would be left for the end, with idle cores.
+    priority: 2
     threads: threads_of(PLAN.config.teacher_recipe)
     resources:
         gpu=GPUS_PER_JOB,
