@@ -59,13 +59,17 @@ def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Inte
                 )
             device = torch.device("cuda", stack.enter_context(claim_gpu(torch.cuda.device_count())))
         torch.set_num_threads(job.identity.recipe.threads)
-        groups, crashed = [list(tasks)], []
+        groups, crashed, may_be_resident = [list(tasks)], [], True
         while groups:
             group = groups.pop(0)
-            pack = _Pack(job, group, device, claims)
+            pack = _Pack(job, group, device, claims, may_be_resident)
             pack.run(interrupt)
             crashed += pack.crashed
-            groups += _smaller(group, pack.too_large)
+            if pack.too_large and pack.stream.is_resident:  # pixels leave the device before students do
+                may_be_resident, parts = False, [pack.too_large]
+            else:
+                parts = _smaller(group, pack.too_large)
+            groups += parts
             del pack  # before the next one is built: its memory is what is lacking
             if groups:
                 _give_memory_back()
@@ -99,7 +103,9 @@ def _smaller(group: list[Task], too_large: list[Task]) -> list[list[Task]]:
 class _Pack:
     """The learners of one process."""
 
-    def __init__(self, job: Job, tasks: Sequence[Task], device: torch.device, claims: Claims) -> None:
+    def __init__(
+        self, job: Job, tasks: Sequence[Task], device: torch.device, claims: Claims, may_be_resident: bool
+    ) -> None:
         self.job, self.tasks, self.device, self.claims = job, list(tasks), device, claims
         self.crashed: list[Task] = []
         self.too_large: list[Task] = []
@@ -110,9 +116,11 @@ class _Pack:
         self.speed = Speed(job=job, num_learners=len(self.tasks), device=device)
         identity = job.identity
         self.cache = PixelCache.open(job.store.results / job.data["cache"])
+        inputs, recipe = identity.data.input, identity.recipe
         self.stream = Stream(
-            self.cache, identity.data.input, identity.seed, identity.recipe.batch_size, identity.recipe.epochs, device
+            self.cache, inputs, identity.seed, recipe.batch_size, recipe.epochs, device, may_be_resident
         )
+        self.can_take_less = len(self.tasks) > 1 or self.stream.is_resident
         look = GPU_LOOK_EVERY_STEPS if device.type == "cuda" else 1
         self.shape = LoopShape(self.stream.steps_per_epoch, self.stream.total_steps, device, tasks[0].precision, look)
 
@@ -139,7 +147,7 @@ class _Pack:
 
     def _run_out_of_memory(self, error: BaseException) -> None:
         """Note that memory did not suffice for what all share: the teacher's pass, a batch, a test, a result."""
-        if len(self.tasks) > 1:
+        if self.can_take_less:
             self.too_large = [task for task in self.tasks if task not in self.stored and task not in self.crashed]
             return
         learner = next(iter(self._standing()), None)
@@ -266,7 +274,7 @@ class _Pack:
             failure = learner.failure
             if failure is None or failure.kind == "lost":
                 continue
-            if failure.kind in ("oom", "perhaps_oom") and len(self.tasks) > 1:
+            if failure.kind in ("oom", "perhaps_oom") and self.can_take_less:
                 self.too_large.append(task)
             elif failure.kind in ("crashed", "perhaps_oom"):
                 self._crash(task, failure.reason, failure.trace)
