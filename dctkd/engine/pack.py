@@ -15,6 +15,7 @@ import torch
 from dctkd.data.cache import PixelCache
 from dctkd.engine.build import build_learner, build_teacher, stages_of
 from dctkd.engine.checkpoint import checkpoints, save_checkpoint
+from dctkd.engine.compiling import compile_network, forget_compiled, meaning_of
 from dctkd.engine.device import claim_gpu
 from dctkd.engine.evaluate import evaluate, top1_percent
 from dctkd.engine.failure import LostLockError
@@ -71,6 +72,7 @@ def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Inte
                 parts = _smaller(group, pack.too_large)
             groups += parts
             del pack  # before the next one is built: its memory is what is lacking
+            forget_compiled(job.identity.recipe.compile)
             if groups:
                 _give_memory_back()
         return crashed
@@ -134,10 +136,11 @@ class _Pack:
             self._save(self._standing())
             raise
         except Exception as error:
-            if not is_out_of_memory(error):
+            meant = meaning_of(error, self.job.identity.recipe.compile)
+            if not is_out_of_memory(meant):
                 raise
             self._save(self._standing())
-            self._run_out_of_memory(error)
+            self._run_out_of_memory(meant)
 
     def _standing(self) -> list[Learner]:
         """Learners that stand between two steps and whose results are not stored yet."""
@@ -162,6 +165,7 @@ class _Pack:
         teacher_spec = None
         if self.job.teacher is not None:
             model, teacher_spec = build_teacher(self.job, self.cache, pairing, self.device)
+            compile_network(model, self.job.identity.recipe.compile, self.device)
             self.teacher = teacher_pass(model, self.shape.autocast)
         for task in self.tasks:
             interrupt.raise_if_requested()
@@ -177,6 +181,7 @@ class _Pack:
                     raise
                 self._crash(task, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
             else:
+                compile_network(learner.model, self.job.identity.recipe.compile, self.device)
                 self.learners[task] = learner
 
     def _resume(self, task: Task, learner: Learner) -> bool:
