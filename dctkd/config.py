@@ -29,6 +29,9 @@ MAX_SEED = 2**32 - 1
 MAX_SIDE = 65_535
 """Pixels; the longest side that decoding allows."""
 
+CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
+"""Modes of torch.compile."""
+
 KD_SUFFIX = "+kd"
 """End of the name of a row that adds the logit term to a method's own."""
 
@@ -194,6 +197,10 @@ class Schedule(Strict):
         return self
 
 
+LATER_RECIPE_KEYS = ("micro_batch", "compile")
+"""Keys of a recipe that are no part of its identity where they are null."""
+
+
 class Recipe(Strict):
     """How a network is trained. Every field can change bits, so all of it is part of a run's identity."""
 
@@ -219,6 +226,11 @@ class Recipe(Strict):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where the hardware has it"
     )
+    compile: CompileMode | None = Field(
+        None,
+        description="compile the networks with torch.compile in this mode; meant for GPUs. reduce-overhead replays "
+        "CUDA graphs; max-autotune also picks code by timing it, which a CPU refuses. null: networks run as they are",
+    )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of the job; results depend on it in the last bits")
     evaluate_every_epochs: int | None = Field(
         None, ge=1, description="test during training too; needed for best-on-test"
@@ -226,11 +238,9 @@ class Recipe(Strict):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not_used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Dump without micro_batch where it is null: recipes from before it existed keep their hash."""
+        """Dump without what is null of these: recipes from before they existed keep their hash."""
         dumped: dict[str, Any] = dump(self)
-        if dumped.get("micro_batch", 0) is None:
-            del dumped["micro_batch"]
-        return dumped
+        return {key: value for key, value in dumped.items() if value is not None or key not in LATER_RECIPE_KEYS}
 
     @model_validator(mode="before")
     @classmethod

@@ -2,79 +2,32 @@
 
 Row i of an epoch's draws belongs to image i of the training split, so a crop does not depend on the batch size, on
 where an epoch is resumed, or on how many other images there are. Bits come from Philox in its raw form, whose values
-numpy keeps for ever.
+numpy keeps for ever. Which way pixels take to the device is decided in pixel_source.py and changes none of them.
 
-Normalisation is a difference and a product in float32, each rounded once, so its bits depend neither on threads nor on
-the processor. Suffix: B batch, C channels, H rows, W columns, N images of a split, R values of a row of pixels.
+Suffix: B batch, C channels, H rows, W columns, N images of a split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from dctkd.data.central_crop import central_corners
+from dctkd.data.host import HostSource
+from dctkd.data.inputs import Crops, InputRecipe, PixelSource, RawBatch
 from dctkd.data.manifest import Split
 from dctkd.errors import InputError
 from dctkd.provenance import canonical_json
 
 if TYPE_CHECKING:
-    from numpy import bool_, int64, uint8, uint64
+    from numpy import bool_, int64, uint64
     from numpy.typing import NDArray
 
     from dctkd.data.cache import PixelCache
-from dctkd.data.central_crop import central_corners
-
-_CPU = torch.device("cpu")
-
-
-class InputRecipe(Protocol):
-    """How an image becomes a network's input; dctkd.config.InputRecipe is one."""
-
-    @property
-    def short_side(self) -> int | None:
-        """Pixels that the short side was resized to when packing; None: sizes were kept."""
-        ...
-
-    @property
-    def crop(self) -> int:
-        """Side of the square crop, in pixels."""
-        ...
-
-    @property
-    def hflip(self) -> bool:
-        """Whether training images are mirrored with probability 0.5."""
-        ...
-
-    @property
-    def mean(self) -> tuple[float, float, float]:
-        """Per channel, of pixels in [0, 1]."""
-        ...
-
-    @property
-    def std(self) -> tuple[float, float, float]:
-        """Per channel, of pixels in [0, 1]."""
-        ...
-
-
-@dataclass(frozen=True)
-class RawBatch:
-    """A batch on its device.
-
-    Attributes:
-        images_BCHW: Normalised, float32, shape (B, 3, crop, crop), in channels_last memory format.
-        target_B: Labels, int64.
-        index_B: Positions in the split's official order, int64.
-    """
-
-    images_BCHW: Tensor
-    target_B: Tensor
-    index_B: Tensor
 
 
 @dataclass(frozen=True)
@@ -135,9 +88,9 @@ def train_batches(
     seed: int,
     epoch: int,
     batch_size: int,
-    device: torch.device = _CPU,
+    source: PixelSource | None = None,
     start: int = 0,
-) -> Iterator[RawBatch]:
+) -> Generator[RawBatch]:
     """Yield the training batches of one epoch.
 
     Args:
@@ -146,23 +99,30 @@ def train_batches(
         seed: The run's seed.
         epoch: From 0.
         batch_size: Images per batch; see `steps_per_epoch` for the last one.
-        device: Where batches go; to a GPU they travel as uint8, from pinned memory.
+        source: The way of the pixels (`choose_source`), of the same cache and recipe; None: cut on the CPU, for it.
         start: Number of batches of this epoch to leave out.
 
     Raises:
         InputError: If the cache was packed with another `short_side`, an image is smaller than the crop, or there is
             but one image.
     """
-    assemble = _Assembler(cache, "train", recipe, device)
+    _check_fits(cache, "train", recipe)
     num_images = cache.num_images("train")
     if num_images < 2:
         raise InputError(f"{cache.path}: training needs at least 2 images, got {num_images}")
     draws = draw_epoch(cache.sizes("train"), crop=recipe.crop, hflip=recipe.hflip, seed=seed, epoch=epoch)
-    steps = steps_per_epoch(num_images, batch_size)
-    for step in range(start, steps):
-        stop = num_images if step == steps - 1 else (step + 1) * batch_size
-        index_B = draws.order_N[step * batch_size : stop]
-        yield assemble(index_B, draws.top_N[index_B], draws.left_N[index_B], draws.flip_N[index_B])
+    steps, order_N = steps_per_epoch(num_images, batch_size), draws.order_N
+    starts = [step * batch_size for step in range(start, steps)]
+    stops = [*starts[1:], num_images]
+    crops = Crops(
+        split="train",
+        index_M=order_N,
+        top_M=draws.top_N[order_N],
+        left_M=draws.left_N[order_N],
+        flip_M=draws.flip_N[order_N],
+        batches=[slice(*rows) for rows in zip(starts, stops, strict=False)],
+    )
+    yield from (source or HostSource(cache, recipe)).read(crops)
 
 
 def test_batches(
@@ -170,103 +130,31 @@ def test_batches(
     recipe: InputRecipe,
     *,
     batch_size: int,
-    device: torch.device = _CPU,  # noqa: PT028 (no test, in spite of its name)
-) -> Iterator[RawBatch]:
+    source: PixelSource | None = None,  # noqa: PT028 (no test, in spite of its name)
+) -> Generator[RawBatch]:
     """Yield the test images in official order, with the central crop of torchvision's CenterCrop and without chance.
 
     Args:
         cache: Packed with the recipe's `short_side`.
         recipe: Crop, mean and standard deviation.
         batch_size: Images per batch; the last may hold fewer.
-        device: Where batches go.
+        source: As for `train_batches`.
 
     Raises:
         InputError: If the cache was packed with another `short_side`, or an image is smaller than the crop.
     """
-    assemble = _Assembler(cache, "test", recipe, device)
+    _check_fits(cache, "test", recipe)
     corner_N2 = central_corners(cache.sizes("test"), recipe.crop)
-    for start in range(0, len(corner_N2), batch_size):
-        index_B = np.arange(start, min(start + batch_size, len(corner_N2)))
-        yield assemble(index_B, corner_N2[index_B, 0], corner_N2[index_B, 1], np.zeros(len(index_B), dtype=np.bool_))
-
-
-def normalise(pixels_BHWC: Tensor, recipe: InputRecipe) -> Tensor:
-    """Return (x / 255 - mean) / std as (x - 255 mean) * (1 / (255 std)), in float32.
-
-    Args:
-        pixels_BHWC: uint8, contiguous, shape (B, H, W, 3), on any device.
-        recipe: Mean and standard deviation.
-
-    Returns:
-        float32, shape (B, 3, H, W), in channels_last memory format, on the same device; fresh memory.
-    """
-    batch, height, width, channels = pixels_BHWC.shape
-    # Whole rows: broadcasting over the 3 channels alone would run a loop of length 3, ten times slower.
-    mean_R = torch.tensor(recipe.mean, dtype=torch.float64).mul(255).repeat(width).to(pixels_BHWC.device, torch.float32)
-    scale_R = (
-        torch.tensor(recipe.std, dtype=torch.float64)
-        .mul(255)
-        .reciprocal()
-        .repeat(width)
-        .to(pixels_BHWC.device, torch.float32)
+    num_images = len(corner_N2)
+    crops = Crops(
+        split="test",
+        index_M=np.arange(num_images),
+        top_M=corner_N2[:, 0],
+        left_M=corner_N2[:, 1],
+        flip_M=np.zeros(num_images, dtype=np.bool_),
+        batches=[slice(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)],
     )
-    rows = pixels_BHWC.view(batch * height, width * channels).to(torch.float32)
-    # Two operations on purpose: in one, a compiler may fuse some of them, and bits would depend on vectors and threads.
-    rows.sub_(mean_R).mul_(scale_R)
-    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-class _Assembler:
-    """Cuts crops out of a cache and makes batches of them."""
-
-    def __init__(self, cache: PixelCache, split: Split, recipe: InputRecipe, device: torch.device) -> None:
-        _check_fits(cache, split, recipe)
-        self.recipe = recipe
-        self.device = device
-        self.pixels = cache.pixels(split)
-        self.offsets_N = cache.offsets(split)
-        self.sizes_N2 = cache.sizes(split)
-        self.labels_N = cache.labels(split)
-
-    def __call__(
-        self, index_B: NDArray[int64], top_B: NDArray[int64], left_B: NDArray[int64], flip_B: NDArray[bool_]
-    ) -> RawBatch:
-        crop = self.recipe.crop
-        pixels_BHWC = self._empty(len(index_B), crop, crop, 3, dtype=torch.uint8)
-        self._gather(pixels_BHWC.numpy(), index_B, top_B, left_B, flip_B)
-        images_BCHW = normalise(self._send(pixels_BHWC), self.recipe)
-        return RawBatch(images_BCHW, self._send_numbers(self.labels_N[index_B]), self._send_numbers(index_B))
-
-    def _gather(
-        self,
-        out_BHWC: NDArray[uint8],
-        index_B: NDArray[int64],
-        top_B: NDArray[int64],
-        left_B: NDArray[int64],
-        flip_B: NDArray[bool_],
-    ) -> None:
-        """Copy one crop per image, straight from the memory map."""
-        crop, pixels = self.recipe.crop, self.pixels
-        where = np.column_stack([self.offsets_N[index_B], self.sizes_N2[index_B], top_B, left_B, flip_B]).tolist()
-        for out_HWC, (offset, height, width, top, left, flip) in zip(out_BHWC, where, strict=True):
-            image_HWC = pixels[offset : offset + height * width * 3].reshape(height, width, 3)
-            crop_HWC = image_HWC[top : top + crop, left : left + crop]
-            if flip:
-                for channel in range(3):  # three times as fast as copying mirrored pixels of three bytes each
-                    out_HWC[:, :, channel] = crop_HWC[:, ::-1, channel]
-            else:
-                out_HWC[:] = crop_HWC
-
-    def _empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        return torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
-
-    def _send(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
-
-    def _send_numbers(self, numbers_B: NDArray[int64]) -> Tensor:
-        tensor = self._empty(len(numbers_B), dtype=torch.int64)
-        tensor.numpy()[:] = numbers_B
-        return self._send(tensor)
+    yield from (source or HostSource(cache, recipe)).read(crops)
 
 
 def _check_fits(cache: PixelCache, split: Split, recipe: InputRecipe) -> None:

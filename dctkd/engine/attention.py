@@ -70,7 +70,8 @@ def measure(plan: Plan, wanted: Sequence[Wanted], results: Path, *, sources: Seq
     cache = PixelCache.open(results / job.data["cache"])
     identity, pairing = job.identity, stages_of(job.identity)
     shape = LoopShape(1, 1, place, _precision_of(wanted[0]))
-    stream = Stream(cache, identity.data.input, 0, identity.recipe.batch_size, 1, place)
+    inputs, batch_size = identity.data.input, identity.recipe.batch_size
+    stream = Stream(cache, inputs, 0, batch_size, 1, place, may_be_resident=False)  # each image is seen once
     annotations = read_annotations(
         cache,
         format_name=identity.data.format,

@@ -15,6 +15,7 @@ from dctkd.data.disk_space import readable_bytes
 from dctkd.engine.allocator import give_memory_back, keep_freed_memory
 from dctkd.engine.build import Pairing, build_learner, build_teacher, stages_of
 from dctkd.engine.checkpoint import checkpoints, save_checkpoint
+from dctkd.engine.compiling import compile_network, forget_compiled, meaning_of
 from dctkd.engine.device import claim_gpu
 from dctkd.engine.evaluate import evaluate, top1_percent
 from dctkd.engine.failure import LostLockError
@@ -62,14 +63,19 @@ def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Inte
             device = torch.device("cuda", stack.enter_context(claim_gpu(torch.cuda.device_count())))
         torch.set_num_threads(job.identity.recipe.threads)
         keep_freed_memory()
-        groups, crashed = [list(tasks)], []
+        groups, crashed, may_be_resident = [list(tasks)], [], True
         while groups:
             group = groups.pop(0)
-            pack = _Pack(job, group, device, claims)
+            pack = _Pack(job, group, device, claims, may_be_resident)
             pack.run(interrupt)
             crashed += pack.crashed
-            groups += [*([pack.postponed] if pack.postponed else []), *_smaller(pack.tasks, pack.too_large)]
+            if pack.too_large and pack.stream.is_resident:  # pixels leave the device before students do
+                may_be_resident, parts = False, [pack.too_large]
+            else:
+                parts = _smaller(pack.tasks, pack.too_large)
+            groups += [*([pack.postponed] if pack.postponed else []), *parts]
             del pack  # before the next one is built: its memory is what is lacking
+            forget_compiled(job.identity.recipe.compile)
             if groups:
                 give_memory_back()
         return crashed
@@ -93,7 +99,9 @@ def _smaller(group: list[Task], too_large: list[Task]) -> list[list[Task]]:
 class _Pack:
     """The learners of one process."""
 
-    def __init__(self, job: Job, tasks: Sequence[Task], device: torch.device, claims: Claims) -> None:
+    def __init__(
+        self, job: Job, tasks: Sequence[Task], device: torch.device, claims: Claims, may_be_resident: bool
+    ) -> None:
         self.job, self.tasks, self.device, self.claims = job, list(tasks), device, claims
         self.crashed: list[Task] = []
         self.too_large: list[Task] = []
@@ -105,11 +113,17 @@ class _Pack:
         self.speed = Speed(job=job, num_learners=len(self.tasks), device=device)
         identity = job.identity
         self.cache = PixelCache.open(job.store.results / job.data["cache"])
+        inputs, recipe = identity.data.input, identity.recipe
         self.stream = Stream(
-            self.cache, identity.data.input, identity.seed, identity.recipe.batch_size, identity.recipe.epochs, device
+            self.cache, inputs, identity.seed, recipe.batch_size, recipe.epochs, device, may_be_resident
         )
         look = GPU_LOOK_EVERY_STEPS if device.type == "cuda" else 1
         self.shape = LoopShape(self.stream.steps_per_epoch, self.stream.total_steps, device, tasks[0].precision, look)
+
+    @property
+    def can_take_less(self) -> bool:
+        """Tell whether another try with fewer students, or with the pixels off the device, would need less memory."""
+        return len(self.tasks) > 1 or self.stream.is_resident
 
     def run(self, interrupt: Interrupt) -> None:
         """Bring every task to a stored result, or say why not."""
@@ -121,10 +135,11 @@ class _Pack:
             self._save(self._standing())
             raise
         except Exception as error:
-            if not is_out_of_memory(error):
+            meant = meaning_of(error, self.job.identity.recipe.compile)
+            if not is_out_of_memory(meant):
                 raise
             self._save(self._standing())
-            self._run_out_of_memory(error)
+            self._run_out_of_memory(meant)
 
     def _standing(self) -> list[Learner]:
         """Learners that stand between two steps and whose results are not stored yet."""
@@ -134,7 +149,7 @@ class _Pack:
 
     def _run_out_of_memory(self, error: BaseException) -> None:
         """Note that memory did not suffice for what all share: the teacher's pass, a batch, a test, a result."""
-        if len(self.tasks) > 1:
+        if self.can_take_less:
             self.too_large = [task for task in self.tasks if task not in self.stored and task not in self.crashed]
             return
         learner = next(iter(self._standing()), None)
@@ -149,6 +164,7 @@ class _Pack:
         teacher_spec = None
         if self.job.teacher is not None:
             model, teacher_spec = build_teacher(self.job, self.cache, pairing, self.device)
+            compile_network(model, self.job.identity.recipe.compile, self.device)
             self.teacher = teacher_pass(model, self.shape.autocast)
         granted = granted_bytes(self.device, self.job.identity.recipe.threads)
         shared = 0 if teacher_spec is None else teacher_bytes(model, teacher_spec, self.stream.batch_size)
@@ -161,6 +177,7 @@ class _Pack:
             if len(self.tasks) > 1 and not room.takes(learner):
                 self._postpone(position, granted)
                 break
+            compile_network(learner.model, self.job.identity.recipe.compile, self.device)
             self.learners[task] = learner
         self.speed.num_learners = len(self.learners)
 
@@ -285,7 +302,7 @@ class _Pack:
             failure = learner.failure
             if failure is None or failure.kind == "lost":
                 continue
-            if failure.kind in ("oom", "perhaps_oom") and len(self.tasks) > 1:
+            if failure.kind in ("oom", "perhaps_oom") and self.can_take_less:
                 self.too_large.append(task)
             elif failure.kind in ("crashed", "perhaps_oom"):
                 self._crash(task, failure.reason, failure.trace)

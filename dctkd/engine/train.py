@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from dctkd.engine.compiling import begin_step, meaning_of
 from dctkd.engine.interrupt import Interrupt
 from dctkd.engine.learner import Learner
 from dctkd.engine.stream import Stream
@@ -84,6 +85,7 @@ def _step(group: Sequence[Learner], batch: Batch, teacher: TeacherPass | None) -
     """Let every learner take one step on the batch; one that cannot keeps why."""
     num_images = len(batch.target_B)
     parts = list(batch.parts(group[0].identity.recipe.micro_batch))
+    begin_step(group[0].identity.recipe.compile)
     for part in parts:
         outputs = None if teacher is None else teacher(part)
         for learner in group:
@@ -98,7 +100,7 @@ def _attempt(learner: Learner, act: Callable[[], None]) -> None:
     try:
         act()
     except Exception as error:  # whatever a method raises must not end the other students
-        learner.fail(error)
+        learner.fail(meaning_of(error, learner.identity.recipe.compile))
     if learner.failure is not None:  # as text: a log record with the exception would keep its tensors in memory
         logger.warning("%s stops in step %s: %s", learner.name, learner.step, learner.failure.trace.rstrip())
 

@@ -324,14 +324,3 @@ def test_reading_the_cache_is_at_least_5_times_as_fast_as_decoding(cache, manife
         return min(seconds)
 
     assert least_seconds(decode) > 5 * least_seconds(lambda: epoch_of(cache, RECIPE, batch_size=18))
-
-
-@pytest.mark.gpu
-def test_a_batch_on_the_gpu_has_the_bits_of_one_on_the_cpu(cache):
-    device = torch.device("cuda")
-    for one, other in zip(epoch_of(cache, RECIPE), epoch_of(cache, RECIPE, device=device), strict=True):
-        assert other.images_BCHW.device.type == "cuda"
-        assert other.images_BCHW.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(one.images_BCHW, other.images_BCHW.cpu())
-        assert torch.equal(one.target_B, other.target_B.cpu())
-        assert torch.equal(one.index_B, other.index_B.cpu())

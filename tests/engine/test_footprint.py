@@ -11,6 +11,7 @@ from torch import nn
 
 from dctkd.engine import footprint, pack
 from dctkd.engine.footprint import Room, granted_bytes, teacher_bytes
+from dctkd.engine.learner import Learner
 from dctkd.models import ModelSpec, StageSpec, build_model
 
 CPU = torch.device("cpu")
@@ -133,6 +134,25 @@ def test_a_pack_that_would_not_fit_is_cut_before_it_is_trained_and_gives_the_sam
     experiment.train()
     assert trained == [["baseline", "kd"], ["at", "dct"], ["fitnets"]]
     assert experiment.bits() == reference.bits()
+
+
+def test_a_student_that_is_left_alone_by_the_cut_and_still_does_not_fit_is_a_result(
+    make_experiment, reference, monkeypatch
+):
+    experiment = make_experiment(reference.raw, "alone").prepare()
+    monkeypatch.setattr(footprint, "step_bytes", lambda _: 10)
+    monkeypatch.setattr(pack, "granted_bytes", lambda *_: 0)
+    add_gradient = Learner.add_gradient
+
+    def lack(self, *args, **keywords):
+        if "/at/" in self.name:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        add_gradient(self, *args, **keywords)
+
+    monkeypatch.setattr(Learner, "add_gradient", lack)
+    experiment.train()
+    statuses = {row: experiment.metrics(row)["status"] for row in experiment.raw["methods"]}
+    assert statuses == {"baseline": "ok", "kd": "ok", "at": "oom", "dct": "ok", "fitnets": "ok"}
 
 
 PEAK = """

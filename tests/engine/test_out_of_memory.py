@@ -5,7 +5,9 @@ import gc
 import pytest
 import torch
 
-from dctkd.engine import pack
+from dctkd.data.host import HostSource
+from dctkd.data.resident import ResidentSource
+from dctkd.engine import pack, stream
 from dctkd.engine.failure import Failure
 from dctkd.engine.job import FailedRunsError
 from dctkd.engine.learner import Learner
@@ -55,6 +57,28 @@ def test_what_does_not_fit_is_trained_in_smaller_packs_with_the_same_bits(
     seen = lacking(monkeypatch, whom, limit=limit, from_step=3)
     experiment.train()
     assert seen == sizes
+    assert experiment.bits() == reference.bits()
+
+
+@pytest.mark.parametrize("whom", [{"at"}, {"baseline", "kd", "at", "dct"}])
+def test_pixels_leave_the_device_before_the_pack_is_split(make_experiment, reference, monkeypatch, whom):
+    def choose(cache, recipe, device, *, may_be_resident):
+        is_resident.append(may_be_resident)
+        return ResidentSource(cache, recipe, device) if may_be_resident else HostSource(cache, recipe)
+
+    experiment, is_resident = make_experiment(reference.raw, "small").prepare(), []
+    monkeypatch.setattr(stream, "choose_source", choose)
+    add_gradient = Learner.add_gradient
+
+    def lack(self, *args, **keywords):
+        if is_resident[-1] and self.step >= 3 and self.name.split("/")[-3] in whom:
+            raise RuntimeError(LACK)
+        add_gradient(self, *args, **keywords)
+
+    monkeypatch.setattr(Learner, "add_gradient", lack)
+    experiment.train(*whom)
+    experiment.train()
+    assert is_resident == [True, False, *([True] if len(whom) < 4 else [])]
     assert experiment.bits() == reference.bits()
 
 
