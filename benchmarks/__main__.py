@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.data_speed import measure_data
+from benchmarks.end_to_end import measure_end_to_end
 from benchmarks.filter_cost import measure_filter
 from benchmarks.method_cost import measure_methods
 from benchmarks.pack_speed import measure_packs
@@ -23,6 +24,7 @@ from benchmarks.time_split import measure_time_split
 BENCHMARKS: Mapping[str, Callable[[Setting], Section]] = {
     "step": measure_steps,
     "pack": measure_packs,
+    "end-to-end": measure_end_to_end,
     "data": measure_data,
     "methods": measure_methods,
     "filter": measure_filter,
