@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from benchmarks.dag_speed import measure_dag
 from benchmarks.data_speed import measure_data
 from benchmarks.end_to_end import measure_end_to_end
 from benchmarks.filter_cost import measure_filter
@@ -29,6 +30,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], Section]] = {
     "methods": measure_methods,
     "filter": measure_filter,
     "split": measure_time_split,
+    "dag": measure_dag,
 }
 RESULTS = Path(__file__).with_name("results.md")
 
