@@ -17,6 +17,7 @@ from benchmarks.end_to_end import measure_end_to_end
 from benchmarks.filter_cost import measure_filter
 from benchmarks.method_cost import measure_methods
 from benchmarks.pack_speed import measure_packs
+from benchmarks.paper_rates import measure_paper_cost
 from benchmarks.results import Section, machine, to_markdown
 from benchmarks.settings import Setting
 from benchmarks.step_speed import measure_steps
@@ -31,6 +32,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], Section]] = {
     "filter": measure_filter,
     "split": measure_time_split,
     "dag": measure_dag,
+    "paper": measure_paper_cost,
 }
 RESULTS = Path(__file__).with_name("results.md")
 
