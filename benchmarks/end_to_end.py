@@ -117,16 +117,16 @@ def _prepare(folder: Path, work: Work) -> float:
 def _run_all(folder: Path, work: Work, peers: Sequence[str]) -> Rates:
     """Run every kind of job in turns; return the rates by kind and method."""
     rates: Rates = {}
-    workers: dict[tuple[str, str], int] = {}
+    workers: dict[str, int] = {}
     for repeat in range(work.repeats):
         for method in METHODS:
             ours = ["ours", str(folder / "solo.yaml"), str(repeat), method]
             rates.setdefault((SOLO, method), []).append(run_at_once([ours], threads=2))
             for peer in peers:
-                wanted = (workers[peer, method],) if repeat else (0, 2)
+                wanted = (workers[peer],) if peer in workers else (0, 2)
                 tried = {number: _run_peer(folder, peer, method, number, work) for number in wanted}
-                workers[peer, method] = max(tried, key=lambda number: tried[number].training)
-                rates.setdefault((peer, method), []).append(tried[workers[peer, method]])
+                workers[peer] = max(tried, key=lambda number: tried[number].training)
+                rates.setdefault((peer, method), []).append(tried[workers[peer]])
         rates.setdefault((JOBS, "kd and at"), []).append(_run_two_jobs(folder, repeat))
     return rates
 

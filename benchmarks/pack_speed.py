@@ -14,7 +14,7 @@ from benchmarks.workbench import RESNETS, TINY, experiment_of, temporary_pack
 
 METHODS = ("baseline", "kd", "at", "dct", "sp", "pkt", "dkd", "dist")
 AT_LEAST = 1.35
-REPEATS = 10
+REPEATS = 6
 
 
 def measure_packs(setting: Setting) -> Section:

@@ -56,7 +56,11 @@ def run_at_once(jobs: Sequence[Sequence[str]], *, threads: int) -> Rate:
         )
         for module, *arguments in jobs
     ]
-    outputs = [process.communicate(timeout=LIMIT_S) for process in running]
+    try:
+        outputs = [process.communicate(timeout=LIMIT_S) for process in running]
+    finally:
+        for process in running:
+            process.kill()  # does nothing to one that has ended
     whole_s = time.perf_counter() - started
     for process, (_, errors), job in zip(running, outputs, jobs, strict=True):
         if process.returncode:

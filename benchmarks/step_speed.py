@@ -20,7 +20,7 @@ from dctkd.engine.device import Precision
 from dctkd.methods import catalogue
 
 WARMUP_STEPS = 5
-STEPS = 40
+STEPS = 30
 NUM_CLASSES = 12
 AT_MOST, GOAL = 1.05, "<= 1.03"
 

@@ -75,8 +75,8 @@ def test_a_peer_goes_on_with_the_worker_count_that_was_faster_at_first(monkeypat
 
     monkeypatch.setattr(end_to_end, "run_at_once", run)
     end_to_end._run_all(tmp_path, Work(repeats=2), [TORCHDISTILL])
-    workers = [job[2] for job in seen if job[:2] == ["torchdistill_loop", "kd"]]
-    assert workers == ["0", "2", "2"]
+    workers = {method: [job[2] for job in seen if job[:2] == ["torchdistill_loop", method]] for method in ("kd", "at")}
+    assert workers == {"kd": ["0", "2", "2"], "at": ["2", "2"]}
 
 
 def test_a_reason_is_given_where_torchdistill_could_not_be_installed(monkeypatch, tmp_path):
