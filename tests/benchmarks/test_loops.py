@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import pack_speed, step_speed, time_split
+from benchmarks.ratios import Ratio
 from benchmarks.settings import Setting
 from benchmarks.workbench import TINY, experiment_of, temporary_pack
 
@@ -94,9 +95,24 @@ def test_a_stopwatch_counts_only_what_came_after_its_restart():
     assert milliseconds["step"] == 2500
 
 
-@pytest.mark.slow
-def test_a_pack_of_eight_is_compared_on_one_and_two_threads():
+def test_students_alone_and_in_a_pack_are_timed_step_by_step():
+    ratio, milliseconds = pack_speed._measure({"kd": None, "at": None}, "two methods", 1, QUICK)
+    assert ratio.low <= ratio.high < math.inf
+    assert ratio.at_least == 1.35
+    assert [value > 0 for value in milliseconds] == [True] * 3
+
+
+def test_packs_are_compared_on_one_and_two_threads_and_shown_per_student(monkeypatch):
+    def measure(rows, what, threads, setting):
+        return Ratio(f"{what}, {threads}", 1.5, 1.4, 1.6), [100.0 / threads] * len(rows) + [480.0]
+
+    monkeypatch.setattr(pack_speed, "_measure", measure)
     section = pack_speed.measure_packs(QUICK)
-    assert len(section.ratios) == 4
-    assert all(math.isfinite(ratio.value) and ratio.at_least == 1.35 for ratio in section.ratios)
-    assert len(section.tables[0].rows) == 9
+    assert [ratio.name for ratio in section.ratios] == [
+        "eight methods, 1",
+        "eight methods, 2",
+        "kd eight times, 1",
+        "kd eight times, 2",
+    ]
+    assert section.tables[0].rows[0] == ("baseline", "100.0", "50.0")
+    assert section.tables[0].rows[-1][1:] == ("60.0", "60.0")
