@@ -12,6 +12,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 unexport PYTHONDONTWRITEBYTECODE
 
 READY := .venv/.ready
+PEERS := .venv/.peers
 PYTEST := python -m pytest -q -n 2 --dist worksteal
 
 .PHONY: demo test check lint bench faults env lock catalogue golden clean
@@ -32,8 +33,16 @@ lint: $(READY)
 	snakefmt --check --compact-diff Snakefile workflow
 	codespell
 
-bench: $(READY)
-	python -m benchmarks
+# About 25 minutes on 2 cores. BENCH="--photographs FOLDER" takes real photographs, BENCH="--only pack dag" some of the benchmarks.
+bench: $(PEERS)
+	python -m benchmarks $(BENCH)
+
+# torchdistill, to compare with, lies in a folder of its own that only its benchmark's process looks into: the project must not depend on it, and its
+# requirements must not move the locked versions, with which it is run (--no-deps). Without it (no network) the benchmark says why it is missing.
+$(PEERS): benchmarks/peers.lock $(READY)
+	@rm -rf .venv/peers
+	@uv pip install --quiet --no-deps --require-hashes --target .venv/peers --requirement benchmarks/peers.lock 2> .venv/peers.log \
+		&& touch $@ || echo "note: torchdistill cannot be installed (.venv/peers.log says why); its benchmark is left out"
 
 # About 25 minutes on 2 cores: 54 kills of the demo at random points.
 faults: $(READY)
@@ -53,6 +62,8 @@ $(READY): requirements.lock pyproject.toml
 lock: $(READY)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 		--extra dev --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-deps \
+		--custom-compile-command "make lock" --output-file benchmarks/peers.lock benchmarks/peers.in
 
 catalogue: $(READY)
 	dctkd methods sync --docs docs/methods.md

@@ -1,45 +1,69 @@
-"""Run the benchmarks, print their ratios, fail if one is out of bounds.
+"""Run the benchmarks, print what they find, write benchmarks/results.md; status 1 if a bound is broken.
 
-python -m benchmarks [--photographs FOLDER]
+python -m benchmarks [--only NAME ...] [--photographs FOLDER] [--quick] [--to FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
-
-from benchmarks.data_speed import measure_cache_against_pil, measure_full_scale
+from benchmarks.dag_speed import measure_dag
+from benchmarks.data_speed import measure_data
+from benchmarks.end_to_end import measure_end_to_end
 from benchmarks.filter_cost import measure_filter
-from benchmarks.method_cost import measure_methods, print_costs
-from benchmarks.ratios import Ratio
-from benchmarks.step_speed import measure_step_against_bare_torch
-from dctkd.engine.device import cpu_model, resolve_precision
+from benchmarks.method_cost import measure_methods
+from benchmarks.pack_speed import measure_packs
+from benchmarks.paper_rates import measure_paper_cost
+from benchmarks.results import Section, machine, to_markdown
+from benchmarks.settings import Setting
+from benchmarks.step_speed import measure_steps
+from benchmarks.time_split import measure_time_split
+
+BENCHMARKS: Mapping[str, Callable[[Setting], Section]] = {
+    "step": measure_steps,
+    "pack": measure_packs,
+    "end-to-end": measure_end_to_end,
+    "data": measure_data,
+    "methods": measure_methods,
+    "filter": measure_filter,
+    "split": measure_time_split,
+    "dag": measure_dag,
+    "paper": measure_paper_cost,
+}
+RESULTS = Path(__file__).with_name("results.md")
 
 
-def main() -> int:
-    """Print every ratio; return 1 if one is out of bounds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, help="folder of real photographs; default: generated ones")
-    parser.add_argument("--steps", type=int, default=40, help="timed steps of each loop")
-    arguments = parser.parse_args()
-    precision = resolve_precision("auto", "cpu")
-    print(f"{cpu_model()}, {os.cpu_count()} cores, torch {torch.__version__}, {precision}")
-    costs, limited = measure_methods(precision=precision)
-    print_costs(costs)
-    ratios: list[Ratio] = [
-        measure_step_against_bare_torch(num_steps=arguments.steps, precision=precision),
-        measure_cache_against_pil(arguments.photographs),
-        *measure_full_scale(arguments.photographs),
-        *limited,
-        *measure_filter(),
-    ]
-    for ratio in ratios:
-        print(ratio)
-    return int(not all(ratio.holds for ratio in ratios))
+def main(arguments: list[str]) -> int:
+    """Run what is asked for; a quick or partial run writes only where it is told to."""
+    options = _parse(arguments)
+    setting = Setting(options.photographs, options.quick)
+    print(machine(), flush=True)
+    sections = []
+    for name in options.only or BENCHMARKS:
+        started = time.perf_counter()
+        section = BENCHMARKS[name](setting)
+        sections.append(section)
+        print(f"\n{section}\n\n({name}: {time.perf_counter() - started:.0f} s)", flush=True)
+    target = options.to or (None if options.only or options.quick else RESULTS)
+    if target is not None:
+        target.write_text(to_markdown(sections))
+    return 0 if options.quick else int(not all(section.holds for section in sections))
 
 
-sys.exit(main())
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--photographs", type=Path, help="folder of real JPEGs; default: generated ones")
+    parser.add_argument("--quick", action="store_true", help="see that everything runs; the numbers mean nothing")
+    parser.add_argument("--to", type=Path, help="write the findings there")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from benchmarks.photographs import training_files, write_folder
 from benchmarks.ratios import Ratio, interleave, ratio_of_medians
+from benchmarks.results import Section
+from benchmarks.settings import Setting
 from dctkd.config import InputRecipe
 from dctkd.data.batches import train_batches
 from dctkd.data.cache import PixelCache
@@ -32,24 +35,25 @@ PACKING_AT_LEAST = 0.6
 """Loose: the disk, and whoever else uses it, are in this ratio; the one of decoding, per core, has the tight bound."""
 
 
-def measure_cache_against_pil(photographs: Path | None) -> Ratio:
-    """Return images/s from the cache over images/s of PIL decode, Resize(72), RandomCrop(64), flip, normalise."""
-    with _photographs(photographs, number=512, size=(160, 128)) as (root, kind):
-        return _reading(root, kind, SMALL, at_least=5.0)
+def measure_data(setting: Setting) -> Section:
+    """Compare the pixel cache with PIL: reading at both sizes, decoding and packing at the large one."""
+    small, full = (16, 16) if setting.is_quick else (512, 300)
+    repeats = setting.repeats(REPEATS)
+    with _photographs(setting.photographs, number=small, size=(128, 128)) as (root, kind):
+        ratios = [_reading(root, kind, SMALL, repeats, at_least=5.0)]
+    with _photographs(setting.photographs, number=full, size=(500, 375)) as (root, kind):
+        ratios += [_decoding(root, kind, repeats), _packing(root, kind, repeats)]
+        ratios.append(_reading(root, kind, FULL, repeats, at_least=10.0))
+    about = (
+        "Images/s over those of PIL decode, resize, random crop, flip, normalise, on one core. Decoding is counted in "
+        "seconds of a core, so that other jobs on the machine do not matter; the others on the clock."
+    )
+    return Section("The pixel cache against PIL", about, tuple(ratios))
 
 
-def measure_full_scale(photographs: Path | None) -> list[Ratio]:
-    """Return three ratios to PIL at short side 256: decoding, packing, and reading as `measure_cache_against_pil` does.
-
-    Decoding is counted in seconds of a core, so that other jobs on the machine do not matter; the others on the clock.
-    """
-    with _photographs(photographs, number=300, size=(500, 375)) as (root, kind):
-        return [_decoding(root, kind, FULL), _packing(root, kind, FULL), _reading(root, kind, FULL, at_least=10.0)]
-
-
-def _decoding(root: Path, kind: str, recipe: InputRecipe) -> Ratio:
+def _decoding(root: Path, kind: str, repeats: int, recipe: InputRecipe = FULL) -> Ratio:
     """Compare what a worker does for an image (decode, hash) with open, convert, resize."""
-    files = _files(root)
+    files = training_files(root)
     names = [path.relative_to(root).as_posix() for path in files]
 
     def decode_all() -> float:
@@ -60,15 +64,15 @@ def _decoding(root: Path, kind: str, recipe: InputRecipe) -> Ratio:
 
     actions = [lambda: _decode_with_pil(files, recipe, time.process_time), decode_all]
     interleave(actions, 1)
-    pil, decoding = interleave(actions, REPEATS)
+    pil, decoding = interleave(actions, repeats)
     value, low, high = ratio_of_medians(pil, decoding)
     detail = f"{len(files)} {kind}, {len(files) / float(np.median(decoding)):,.0f} images/s of a core"
     return Ratio(f"decode / PIL decode at {recipe.short_side}", value, low, high, at_least=0.9, detail=detail)
 
 
-def _packing(root: Path, kind: str, recipe: InputRecipe) -> Ratio:
+def _packing(root: Path, kind: str, repeats: int, recipe: InputRecipe = FULL) -> Ratio:
     """Compare a whole packing (decode, hash, write, flush to the disk) with open, convert, resize; both on one core."""
-    files = _files(root)
+    files = training_files(root)
 
     def pack_all() -> float:
         target = root.parent / "timed"
@@ -79,20 +83,20 @@ def _packing(root: Path, kind: str, recipe: InputRecipe) -> Ratio:
 
     actions = [lambda: _decode_with_pil(files, recipe, time.perf_counter), pack_all]
     interleave(actions, 1)
-    pil, packing = interleave(actions, REPEATS)
+    pil, packing = interleave(actions, repeats)
     value, low, high = ratio_of_medians(pil, packing)
     detail = f"{len(files)} {kind}, one core, {len(files) / float(np.median(packing)):,.0f} images/s packed"
     name = f"packing / PIL decode at {recipe.short_side}"
     return Ratio(name, value, low, high, at_least=PACKING_AT_LEAST, detail=detail)
 
 
-def _reading(root: Path, kind: str, recipe: InputRecipe, *, at_least: float) -> Ratio:
+def _reading(root: Path, kind: str, recipe: InputRecipe, repeats: int, *, at_least: float) -> Ratio:
     torch.set_num_threads(1)
-    files = _files(root)
+    files = training_files(root)
     cache = prepare("imagefolder", {}, root, recipe.short_side, "drop", root.parent / "cache", 2)
     actions = [lambda: _read_with_pil(files, recipe), lambda: _read_from_cache(cache, recipe)]
     interleave(actions, 1)
-    pil, cached = interleave(actions, REPEATS)
+    pil, cached = interleave(actions, repeats)
     value, low, high = ratio_of_medians(pil, cached)
     detail = f"{len(files)} {kind}, one core, {len(files) / float(np.median(cached)):,.0f} images/s from the cache"
     name = f"cache read / PIL decode at {recipe.short_side}"
@@ -133,36 +137,7 @@ def _read_from_cache(cache: PixelCache, recipe: InputRecipe) -> float:
 
 @contextmanager
 def _photographs(folder: Path | None, *, number: int, size: tuple[int, int]) -> Iterator[tuple[Path, str]]:
-    """Give the root of an imagefolder with `number` training images and one test image; says what they are."""
+    """Give the root of an imagefolder of one class; says what its images are."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) / "photographs"
-        if folder is not None:
-            _link(folder, root, number)
-            yield root, "real photographs"
-        else:
-            _generate(root, number, size)
-            yield root, f"generated {size[0]}x{size[1]} JPEGs"
-
-
-def _files(root: Path) -> list[Path]:
-    return sorted((root / "train" / "scene").iterdir())
-
-
-def _generate(root: Path, number: int, size: tuple[int, int]) -> None:
-    """Write JPEGs of smooth noise, whose files are about as large as a photograph's of that size."""
-    generator = np.random.Generator(np.random.Philox(0))
-    for split, count in (("train", number), ("test", 1)):
-        folder = root / split / "scene"
-        folder.mkdir(parents=True)
-        for index in range(count):
-            coarse = generator.integers(0, 256, size=(size[1] // 4, size[0] // 4, 3), dtype=np.uint8)
-            Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(folder / f"{index:04d}.jpg", quality=90)
-
-
-def _link(photographs: Path, root: Path, number: int) -> None:
-    found = sorted(photographs.rglob("*.jpg"))[: number + 1]
-    for split, files in (("train", found[:-1]), ("test", found[-1:])):
-        folder = root / split / "scene"
-        folder.mkdir(parents=True)
-        for index, path in enumerate(files):
-            (folder / f"{index:04d}.jpg").symlink_to(path.resolve())
+        yield root, write_folder(root, folder, classes=1, per_class=number, size=size)

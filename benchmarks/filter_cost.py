@@ -10,6 +10,8 @@ from torch import Tensor
 
 from benchmarks.memory import peak_bytes
 from benchmarks.ratios import Ratio, interleave, ratio_of_medians
+from benchmarks.results import Section
+from benchmarks.settings import Setting
 from dctkd.functional.fourier import filter_real_maps, gradient_scale
 
 BATCH_SIZE = 64
@@ -17,20 +19,21 @@ SIZES = ((64, 56), (512, 7))
 REPEATS = 7
 
 
-def measure_filter() -> list[Ratio]:
-    """Return our time and memory over those of fft2, einsum with weights (I, O, H, W), ifft2 and the real part."""
+def measure_filter(setting: Setting) -> Section:
+    """Compare our time and memory with fft2, einsum with weights (I, O, H, W), ifft2 and the real part."""
     torch.set_num_threads(2)
     ratios = []
-    for channels, side in SIZES:
+    for channels, side in SIZES[1:] if setting.is_quick else SIZES:
         detail = f"{channels} channels, {side}x{side}, batch {BATCH_SIZE}, forward and backward, two threads"
         actions = [_half(channels, side), _full(channels, side)]
         interleave(actions, 1)
-        value, low, high = ratio_of_medians(*interleave(actions, REPEATS))
+        value, low, high = ratio_of_medians(*interleave(actions, setting.repeats(REPEATS)))
         ratios.append(Ratio("half-spectrum filter / full form, time", value, low, high, at_most=0.5, detail=detail))
         memory = peak_bytes(lambda: _half(channels, side)()) / peak_bytes(lambda: _full(channels, side)())  # noqa: B023
         name = "half-spectrum filter / full form, peak memory with inputs and weights"
         ratios.append(Ratio(name, memory, memory, memory, at_most=0.6, detail=detail))
-    return ratios
+    about = "Forward and backward of the learnable filter of `fam`, against the full complex form."
+    return Section("The half-spectrum filter", about, tuple(ratios))
 
 
 def _half(channels: int, side: int) -> Callable[[], float]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
 from benchmarks.memory import peak_bytes
 from benchmarks.ratios import Ratio, interleave, ratio_of_medians
+from benchmarks.results import Section, Table
+from benchmarks.settings import Setting
 from dctkd.config import Sgd
 from dctkd.engine.device import Precision
 from dctkd.engine.objective import Objective, make_optimiser
@@ -24,6 +27,7 @@ STUDENT, TEACHER = "resnet18", "resnet50"
 LIMITS = {"at": 1.04, "dct": 1.05}
 """Largest allowed step with the method, over the step without it."""
 STEPS_OF_ALL, STEPS_OF_LIMITED = 6, 30
+QUICK_METHODS = ["baseline", "kd", "at"]
 
 
 @dataclass(frozen=True)
@@ -38,36 +42,60 @@ class Cost:
     parameters: int
     memory_mib: float
 
-    def __str__(self) -> str:
-        interval = f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
-        return f"{self.method:18}{self.step_ms:9.1f}   {interval:24}{self.parameters:14,}{self.memory_mib:10.1f}"
+
+def measure_methods(setting: Setting) -> Section:
+    """Time every method in turns with the baseline; those with a limit again, more often."""
+    costs = cost_of_methods(setting)
+    header = ("method", "ms/step", "over baseline [95 % interval]", "parameters", "MiB")
+    rows = tuple(
+        (
+            c.method,
+            f"{c.step_ms:.1f}",
+            f"{c.ratio:.3f} [{c.low:.3f}, {c.high:.3f}]",
+            f"{c.parameters:,}",
+            f"{c.memory_mib:.1f}",
+        )
+        for c in costs
+    )
+    about = (
+        f"{TEACHER} to {STUDENT}, {CROP} px, batch {BATCH_SIZE}, one thread, on random images; a step holds the "
+        "teacher's pass, the baseline's too. Parameters and memory are what the method adds: parameters with their "
+        "momentum, buffers, and the peak of a step."
+    )
+    return Section("What each method adds", about, tuple(_limited(_bench(setting), setting)), (Table(header, rows),))
 
 
-def measure_methods(*, precision: Precision) -> tuple[list[Cost], list[Ratio]]:
-    """Time every method in turns with the baseline; those with a limit again, more often.
-
-    Returns:
-        A row per method, and a ratio with its bound for each method that has one.
-    """
+@cache
+def cost_of_methods(setting: Setting) -> tuple[Cost, ...]:
+    """Return a row per method; measured once per process."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    bench = _Bench(precision)
-    names = list(METHODS)
+    bench = _bench(setting)
+    names = QUICK_METHODS if setting.is_quick else list(METHODS)
     steps = [bench.step_of(name) for name in names]
     interleave(steps, 1)
     memory = [peak_bytes(step) for step in steps]
-    seconds = interleave(steps, STEPS_OF_ALL)
+    seconds = interleave(steps, setting.repeats(STEPS_OF_ALL))
+    torch.set_num_threads(threads)
     costs = []
     for name, series, peak in zip(names, seconds, memory, strict=True):
         value, low, high = ratio_of_medians(series, seconds[0])
         step_ms = 1000 * sorted(series)[len(series) // 2]
         extra = bench.kept_bytes(name) + peak - memory[0]
         costs.append(Cost(name, step_ms, value, low, high, bench.num_parameters(name), extra / 2**20))
-    return costs, _limited(bench)
+    return tuple(costs)
 
 
-def _limited(bench: _Bench) -> list[Ratio]:
-    baseline, *seconds = interleave([bench.step_of(name) for name in ("baseline", *LIMITS)], STEPS_OF_LIMITED)
-    detail = f"{TEACHER} to {STUDENT}, {CROP} px, batch {BATCH_SIZE}, {STEPS_OF_LIMITED} steps each, one thread"
+@cache
+def _bench(setting: Setting) -> _Bench:
+    return _Bench(setting.precision)
+
+
+def _limited(bench: _Bench, setting: Setting) -> list[Ratio]:
+    torch.set_num_threads(1)
+    repeats = setting.repeats(STEPS_OF_LIMITED)
+    baseline, *seconds = interleave([bench.step_of(name) for name in ("baseline", *LIMITS)], repeats)
+    detail = f"{TEACHER} to {STUDENT}, {CROP} px, batch {BATCH_SIZE}, {repeats} steps each, one thread"
     ratios = []
     for series, (name, at_most) in zip(seconds, LIMITS.items(), strict=True):
         value, low, high = ratio_of_medians(series, baseline)
@@ -147,11 +175,3 @@ def _weights(name: str) -> MethodIdentity:
         results_version=1,
         source_sha256=None,
     )
-
-
-def print_costs(costs: Sequence[Cost]) -> None:
-    """Print the table."""
-    print(f"\n{TEACHER} to {STUDENT}, {CROP} px, batch {BATCH_SIZE}, one thread; a step holds the teacher's pass")
-    print(f"{'method':18}{'ms/step':>9}   {'over baseline [95 % CI]':24}{'parameters':>14}{'MiB':>10}")
-    for cost in costs:
-        print(cost)
