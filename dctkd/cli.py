@@ -19,6 +19,7 @@ import typer
 
 from dctkd.errors import InputError, shown
 from dctkd.exits import run_to_exit
+from dctkd.large_imports import import_large
 from dctkd.store_commands import store_app
 
 RESULTS = Path("results")
@@ -44,6 +45,7 @@ def plan(
     config: ConfigOption, set_: SetOption = None, as_json: Annotated[bool, typer.Option("--json")] = False
 ) -> None:
     """Show what an experiment would train, and what that costs, before anything is trained."""
+    import_large("timm", "dctkd.engine.estimate")
     from dctkd.engine.estimate import estimate, print_estimate
 
     experiment = _load_plan(config, set_)
@@ -195,6 +197,7 @@ def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = 
 @app.command()
 def cost(target: Path, plan_file: PlanOption) -> None:
     """Count GMACs and parameters of every network, and what each method adds in training."""
+    import_large("timm", "dctkd.engine.cost")
     from dctkd.engine.census import published_census
     from dctkd.engine.cost import measure_costs
     from dctkd.plan import read_plan_of_jobs
@@ -210,6 +213,7 @@ def cost(target: Path, plan_file: PlanOption) -> None:
 @app.command()
 def speed(target: Path, plan_file: PlanOption) -> None:
     """Time every network on this machine, and estimate the experiment's hours from a few training steps."""
+    import_large("timm", "dctkd.engine.speed")
     from dctkd.engine.speed import measure_speed
     from dctkd.plan import read_plan_of_jobs
     from dctkd.store import write_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -67,6 +68,25 @@ class Identity(Strict):
     def spec(self) -> str:
         """Hex SHA-256 of the identity."""
         return sha256_of(self.model_dump(mode="json"))
+
+
+def is_identity(record: Mapping[str, Any], *, spec: str, seed: int, alike: Mapping[str, Any]) -> bool:
+    """Tell whether a record of a plan is a whole identity with this spec and seed.
+
+    Args:
+        record: What the plan says of a run.
+        spec: The run's spec.
+        seed: The run's seed.
+        alike: A record that this function has accepted, or the same: where only the seed and the teacher's spec differ,
+            the hash alone is looked at, which is several times as fast.
+
+    Raises:
+        ValueError: If the record is no identity.
+    """
+    if record is not alike and record == {**alike, "seed": seed, "teacher_spec": record["teacher_spec"]}:
+        return sha256_of(record) == spec
+    identity = Identity.model_validate(record)
+    return (spec, seed) == (identity.spec, identity.seed)
 
 
 def identify_data(dataset: Dataset, where: str) -> DataIdentity:

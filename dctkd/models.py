@@ -156,6 +156,7 @@ class StageModel(nn.Module):
         # forward_intermediates returns each map once, shallow to deep, and refuses an empty list.
         self._taps = sorted({stage.feature_index for stage in self.stages} or {stages[-1].feature_index})
         self._order = [self._taps.index(stage.feature_index) for stage in self.stages]
+        self._specs: dict[int, ModelSpec] = {}
 
     def forward(self, images_BCHW: Tensor) -> Outputs:
         """Return logits, stage maps and pooled features of images of shape (B, 3, H, W)."""
@@ -248,19 +249,23 @@ def build_model(
         state = _pretrained_state(net, architecture, options, classifier)
         load_exactly(net, state, source=architecture, classifier=classifier, num_classes=num_classes)
     if weights is not None:
-        state = read_weights(weights)
-        load_exactly(net, state, source=str(weights), classifier=classifier, num_classes=num_classes)
+        load_exactly(net, read_weights(weights), source=str(weights), classifier=classifier, num_classes=num_classes)
     model = StageModel(net, stage_indices)
-    _check_forward(model, architecture, input_size=input_size)
+    model._specs[input_size] = _check_forward(model, architecture, input_size=input_size)
     return model
 
 
 def spec(model: StageModel, input_size: int) -> ModelSpec:
     """Return the shapes that a model gives for square images of `input_size` pixels, without computing any numbers."""
-    meta = {name: tensor.to("meta") for name, tensor in chain(model.named_parameters(), model.named_buffers())}
-    images_BCHW = torch.empty(1, 3, input_size, input_size, device="meta")
-    with evaluating(model), torch.no_grad():
-        outputs: Outputs = functional_call(model, meta, (images_BCHW,))
+    if input_size not in model._specs:
+        meta = {name: tensor.to("meta") for name, tensor in chain(model.named_parameters(), model.named_buffers())}
+        images_BCHW = torch.empty(1, 3, input_size, input_size, device="meta")
+        with evaluating(model), torch.no_grad():
+            model._specs[input_size] = _spec_of(functional_call(model, meta, (images_BCHW,)))
+    return model._specs[input_size]
+
+
+def _spec_of(outputs: Outputs) -> ModelSpec:
     stages = tuple(StageSpec(*map_BCHW.shape[1:]) for map_BCHW in outputs.stages)
     return ModelSpec(num_classes=outputs.logits_BK.shape[1], stages=stages, pooled_dim=outputs.pooled_BD.shape[1])
 
@@ -365,7 +370,7 @@ def _pretrained_state(
     return body | head
 
 
-def _check_forward(model: StageModel, architecture: str, *, input_size: int) -> None:
+def _check_forward(model: StageModel, architecture: str, *, input_size: int) -> ModelSpec:
     """One image through the plain network and through ours: equal logits, and maps as feature_info tells them."""
     images_BCHW = torch.linspace(-1.0, 1.0, 3 * input_size * input_size).reshape(1, 3, input_size, input_size)
     with evaluating(model), torch.no_grad():
@@ -386,12 +391,10 @@ def _check_forward(model: StageModel, architecture: str, *, input_size: int) -> 
     shapes = [tuple(map_BCHW.shape) for map_BCHW in outputs.stages]
     if any(len(shape) != 4 or shape[1] != stage.channels for shape, stage in zip(shapes, model.stages, strict=True)):
         raise InputError(f"model {architecture}: its maps {shapes} differ from feature_info; choose another")
-    if outputs.pooled_BD.ndim != 2 or not _are_same(outputs.logits_BK, expected_BK):
+    is_split = outputs.pooled_BD.ndim == 2 and outputs.logits_BK.shape == expected_BK.shape
+    if not is_split or not torch.allclose(outputs.logits_BK, expected_BK, rtol=0.0, atol=0.0, equal_nan=True):
         raise InputError(
             f"model {architecture}: its head does not split: pooled features of shape {tuple(outputs.pooled_BD.shape)} "
             "through the classifier do not give the network's logits; choose another architecture"
         )
-
-
-def _are_same(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and torch.allclose(first, second, rtol=0.0, atol=0.0, equal_nan=True)
+    return _spec_of(outputs)

@@ -25,6 +25,7 @@ from dctkd.identity import (
     identify_data,
     identify_method,
     identify_model,
+    is_identity,
 )
 from dctkd.metrics import OVERLAP_VERSION
 from dctkd.packs import Pack, cut_packs
@@ -220,12 +221,13 @@ def read_plan_of_jobs(path: Path) -> Plan:
     """
     plan = read_plan(path)
     teachers = {(teacher.dataset, teacher.teacher, teacher.spec) for teacher in plan.teachers}
+    alike: dict[tuple[str | None, ...], Mapping[str, Any]] = {}
     try:
         for run in (*plan.teachers, *plan.runs):
-            identity = Identity.model_validate(run.identity)
-            if (run.spec, run.seed) != (identity.spec, identity.seed):
+            row = (run.dataset, run.teacher, run.student, run.method)
+            if not is_identity(run.identity, spec=run.spec, seed=run.seed, alike=alike.setdefault(row, run.identity)):
                 raise ValueError(f"run {run.path} is not what its spec says")
-            if (run.dataset, run.teacher, identity.teacher_spec) not in teachers and run.student is not None:
+            if (run.dataset, run.teacher, run.identity["teacher_spec"]) not in teachers and run.student is not None:
                 raise ValueError(f"run {run.path} has no teacher")
     except _NO_PLAN as error:
         raise _refusal(path, error) from error

@@ -94,7 +94,7 @@ def environment(device: str, precision: str, threads: int) -> dict[str, Any]:
         "git_commit": commit,
         "git_dirty": dirty,
         "dctkd": __version__,
-        "packages": package_versions(),
+        "packages": dict(package_versions()),
         "python": platform.python_version(),
         "hostname": socket.gethostname(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -111,6 +111,7 @@ def environment(device: str, precision: str, threads: int) -> dict[str, Any]:
     }
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that results may depend on."""
     versions = {}

@@ -83,10 +83,11 @@ def test_maps_are_the_outputs_of_the_named_modules(model):
         assert torch.equal(map_BCHW, module_output)
 
 
-def test_shapes_of_the_spec_are_those_of_a_forward(model):
+@pytest.mark.parametrize("is_new", [False, True])
+def test_shapes_of_the_spec_are_those_of_a_forward(model, is_new):
     with evaluating(model), torch.no_grad():
         outputs = model(_images(batch_size=2))
-    shapes = spec(model, 64)
+    shapes = spec(StageModel(model.net, [stage.index for stage in model.stages]) if is_new else model, 64)
     assert [dataclasses.astuple(stage) for stage in shapes.stages] == [map_.shape[1:] for map_ in outputs.stages]
     assert (shapes.num_classes, shapes.pooled_dim) == (7, outputs.pooled_BD.shape[1])
     assert all(parameter.device.type == "cpu" for parameter in model.parameters())

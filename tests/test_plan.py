@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,8 @@ import yaml
 from dctkd.config import load, resolve
 from dctkd.errors import InputError
 from dctkd.packs import cut_packs
-from dctkd.plan import make_plan, pair_stages, read_plan
+from dctkd.plan import make_plan, pair_stages, read_plan, read_plan_of_jobs
+from dctkd.provenance import sha256_of
 
 RAW = {
     "experiment": "tiny",
@@ -200,3 +202,22 @@ def test_every_shipped_experiment_is_valid(pytestconfig):
         for variant in raw.get("variants", [None]):
             overrides = {"data_root": "/data"} | ({"variant": variant} if variant else {})
             make_plan(load(file, overrides), config_file=str(file))
+
+
+def test_a_later_seeds_identity_that_differs_in_more_than_its_seed_is_refused(tmp_path):
+    raw = {**RAW, "seeds": [0, 1]}
+    record = json.loads(plan_of(raw).to_json())
+    run = next(run for run in record["runs"] if run["seed"] == 1)
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(record))
+    read_plan_of_jobs(path)
+    run["identity"]["seed"] = 2
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="is not what its spec says"):
+        read_plan_of_jobs(path)
+    run["identity"]["seed"] = 1
+    run["identity"]["method"]["weight"] = "heavy"
+    run["spec"] = sha256_of(run["identity"])
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"method\.weight"):
+        read_plan_of_jobs(path)

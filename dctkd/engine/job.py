@@ -15,6 +15,7 @@ from dctkd.engine.device import DeviceKind, Precision, resolve_device, resolve_p
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
 from dctkd.errors import InputError
 from dctkd.identity import Identity
+from dctkd.large_imports import import_large
 from dctkd.locks import Held, Patience
 from dctkd.plan import Plan, Run
 from dctkd.store import RunFolder, Store, digest_of, read_edge
@@ -157,6 +158,7 @@ def _claim(pending: Sequence[Task], stack: ExitStack) -> dict[Task, Held]:
 
 
 def _train(job: Job, claims: Mapping[Task, Held], interrupt: Interrupt) -> list[Task]:
+    import_large("timm", "dctkd.engine.pack")
     from dctkd.engine.pack import train_tasks
 
     return train_tasks(job, list(claims), claims, interrupt)

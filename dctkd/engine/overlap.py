@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dctkd.errors import InputError, did_you_mean
+from dctkd.large_imports import import_large
 from dctkd.metrics import OVERLAP_FOLDER, OVERLAP_VERSION
 from dctkd.plan import Plan, Run
 from dctkd.store import RunFolder, Store, read_edge, write_json
@@ -78,7 +79,8 @@ def measure_overlap(plan: Plan, edges: Sequence[Path], results: Path, *, device:
     sources = plan.config.map_sources
     missing = [one for one in wanted if one.reason_for_none is None and one.summary(sources) is None]
     if missing:
-        from dctkd.engine.attention import measure  # imports torch
+        import_large("timm", "dctkd.engine.attention")
+        from dctkd.engine.attention import measure
 
         measure(plan, missing, results, sources=sources, device=device)
     for one in wanted:
