@@ -229,6 +229,7 @@ def report(
     plan_file: PlanOption,
     to: Annotated[Path, typer.Option(help="folder of the tables and figures")],
     partial: Annotated[bool, typer.Option("--partial", help="from what the store has now; gaps are dashes")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="processes that draw; changes the time, never the files")] = 1,
 ) -> None:
     """Regenerate tables and figures from finished runs."""
     from dctkd.report import build
@@ -238,7 +239,7 @@ def report(
         raise InputError(f"--plan {plan_file}: expected results/<experiment>/plan.json, beside which the results lie")
     require_folder_target(to, "--to")
     with _job():
-        for path in build(plan_file.parent, RESULTS / "store", to, partial=partial):
+        for path in build(plan_file.parent, RESULTS / "store", to, partial=partial, workers=workers):
             typer.echo(path)
 
 

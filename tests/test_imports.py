@@ -33,9 +33,11 @@ ALLOWED = {
     "models": {"errors", "weights"},
     "methods": {"errors", "functional", "models", "provenance"},
     "metrics": {"errors", "functional", "models", "weights", "methods"},
-    "data": {"archives", "config", "errors", "locks", "provenance", "validation"},
+    "data": {"archives", "config", "errors", "locks", "provenance", "validation", "worker_pool"},
+    "worker_pool": {"errors"},
     "report": {
-        "config", "data.cache", "errors", "metrics", "names", "plan", "store", "provenance", "validation", "yaml_text",
+        "config", "data.cache", "errors", "metrics", "names", "plan", "store", "provenance", "validation",
+        "worker_pool", "yaml_text",
     },
     "cgroups": set(),
     "engine": {

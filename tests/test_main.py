@@ -1,4 +1,4 @@
-"""A process of the command line ends at once, with its status and output, and with all that was to happen at its end."""
+"""A process of the command line ends at once, with its status and output, and all that was to happen at its end."""
 
 import subprocess
 import sys

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dctkd.data.cache import PixelCache, fingerprint_of
 from dctkd.data.decode import digest_of_pixels
-from dctkd.data.decode_pool import map_chunks
 from dctkd.data.manifest import SPLITS, Split
 from dctkd.errors import InputError
+from dctkd.worker_pool import map_chunks
 
 CHUNK_IMAGES = 256
 

@@ -93,7 +93,7 @@ def compare(a: str, b: str, results: str | Path = "results", experiment: str | N
     return to_markdown([compare_methods(find_experiment(Path(results), experiment), a, b)])
 
 
-def build(experiment_dir: Path, store: Path, target: Path, *, partial: bool = False) -> list[Path]:
+def build(experiment_dir: Path, store: Path, target: Path, *, partial: bool = False, workers: int = 1) -> list[Path]:
     """Write tidy.parquet into the experiment's folder, and its tables, figures and page into the target folder.
 
     Each file is whole or not written; the same results give the same bytes.
@@ -103,6 +103,7 @@ def build(experiment_dir: Path, store: Path, target: Path, *, partial: bool = Fa
         store: `results/store`.
         target: `paper_tables/<experiment>`; made if missing.
         partial: Use what there is: runs may be missing (the tables say so), and finished runs need not be published.
+        workers: Processes that draw figures; changes the time, never a byte.
 
     Returns:
         The paths of all files written.
@@ -110,8 +111,10 @@ def build(experiment_dir: Path, store: Path, target: Path, *, partial: bool = Fa
     Raises:
         InputError: If a file is not whole or contradicts the plan, or, without `partial`, if runs are missing.
     """
+    from dctkd.report.drawing import draw_figures, start_drawing
+
+    start_drawing(workers=workers)
     from dctkd.report.collect import gather, write_tidy  # here: pandas takes a second to import, seaborn another
-    from dctkd.report.figures import make_drawings, write_figures
     from dctkd.report.page import write_page
     from dctkd.report.tables import make_tables, write_tables
 
@@ -119,5 +122,5 @@ def build(experiment_dir: Path, store: Path, target: Path, *, partial: bool = Fa
     tables = make_tables(collected)
     tidy = experiment_dir / "tidy.parquet"
     write_tidy(collected.frame, tidy)
-    written = [tidy, *write_tables(tables, target), *write_figures(make_drawings(collected, store), target)]
+    written = [tidy, *write_tables(tables, target), *draw_figures(collected, store, target, workers=workers)]
     return [*written, *write_page(collected, tables, target)]

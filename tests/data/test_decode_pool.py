@@ -1,12 +1,10 @@
-import os
-import signal
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from dctkd.data import decode_pool
-from dctkd.data.decode_pool import decode_all, map_chunks
+from dctkd import worker_pool
+from dctkd.data.decode_pool import decode_all
 from dctkd.errors import InputError
 
 
@@ -32,7 +30,7 @@ class FakePool:
 @pytest.fixture
 def pool(monkeypatch):
     pool = FakePool(2)
-    monkeypatch.setattr(decode_pool, "ProcessPoolExecutor", lambda *_, **__: pool)
+    monkeypatch.setattr(worker_pool, "ProcessPoolExecutor", lambda *_, **__: pool)
     return pool
 
 
@@ -74,39 +72,3 @@ def test_a_killed_worker_is_one_line(tmp_path, pool):
     with pytest.raises(InputError, match="a worker process was killed, probably for lack of memory; use fewer workers"):
         list(decode(tmp_path))
     assert pool.is_shut_down
-
-
-def test_chunks_of_anything_are_mapped_in_order_by_other_processes():
-    chunks = [list(range(first, first + 3)) for first in range(0, 30, 3)]
-    results = list(map_chunks(process_and_squares, chunks, workers=2))
-    assert [square for _, square in results] == [number**2 for number in range(30)]
-    assert os.getpid() not in {process for process, _ in results}
-
-
-def test_one_worker_maps_in_the_calling_process():
-    results = list(map_chunks(process_and_squares, [[1, 2], [3]], workers=1))
-    assert results == [(os.getpid(), 1), (os.getpid(), 4), (os.getpid(), 9)]
-
-
-def test_a_worker_that_is_killed_ends_the_mapping_with_one_line():
-    with pytest.raises(InputError, match="a worker process was killed"):
-        list(map_chunks(kill_at_five, [[number] for number in range(9)], workers=2))
-
-
-def test_an_error_of_the_function_reaches_the_caller():
-    with pytest.raises(ZeroDivisionError):
-        list(map_chunks(inverses, [[2], [1], [0]], workers=2))
-
-
-def process_and_squares(numbers):
-    return [(os.getpid(), number**2) for number in numbers]
-
-
-def kill_at_five(numbers):
-    if 5 in numbers:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return numbers
-
-
-def inverses(numbers):
-    return [1 / number for number in numbers]

@@ -24,14 +24,14 @@ EVERYTHING = {
 
 
 @pytest.mark.slow
-def test_build_writes_the_files_it_promises_and_the_same_bytes_in_another_process(made_up, tmp_path):
+def test_build_writes_the_files_it_promises_and_the_same_bytes_in_other_processes(made_up, tmp_path):
     tree = made_up(**EVERYTHING)
     first = build(tree.folder, tree.store, tmp_path / "new" / "first")
     assert first[0] == tree.folder / "tidy.parquet"
     assert sorted(path.name for path in first[1:]) == sorted(report_files(tree.plan()))
     assert sorted((tmp_path / "new" / "first").iterdir()) == sorted(first[1:])
     second = tmp_path / "second"
-    build_elsewhere(tree, second)
+    build_elsewhere(tree, second, workers=2)
     for path in first[1:]:
         assert path.read_bytes() == (second / path.name).read_bytes(), path.name
 
@@ -45,20 +45,20 @@ def test_paper_sized_experiment_takes_less_than_a_minute_and_no_torch(tmp_path):
     tree = MadeUp(tmp_path, datasets=datasets, pairs=pairs, methods=methods, reported=("p1",)).write()
     assert len(tree.plan().runs) == 540
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    build_elsewhere(tree, tree.target)
+    build_elsewhere(tree, tree.target, workers=1)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Seconds of computing, for the clock of a machine that does other things too says nothing; about 26 in one thread.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 60
     assert len(list(tree.target.iterdir())) == len(report_files(tree.plan()))
 
 
-def build_elsewhere(tree, target):
-    """Build in a process of its own with another hash seed, another back end and another time, without torch."""
+def build_elsewhere(tree, target, *, workers):
+    """Build in processes of its own with another hash seed, another back end and another time, without torch."""
     code = f"""
         import sys
         from pathlib import Path
         from dctkd.report import build
-        build(Path({str(tree.folder)!r}), Path({str(tree.store)!r}), Path({str(target)!r}))
+        build(Path({str(tree.folder)!r}), Path({str(tree.store)!r}), Path({str(target)!r}), workers={workers})
         assert not {{"torch", "timm"}} & set(sys.modules)
     """
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "MPLBACKEND": "svg", "SOURCE_DATE_EPOCH": "1000000000"}

@@ -29,9 +29,10 @@ from dctkd.data.check.list_overlap import (
     telling_overlap,
 )
 from dctkd.data.check.official_counts import OfficialCounts, official_counts
-from dctkd.data.decode_pool import MAX_CHUNK_IMAGES, map_chunks
+from dctkd.data.decode_pool import MAX_CHUNK_IMAGES
 from dctkd.data.manifest import BLOCKING_KINDS, SPLITS, Entry, Manifest, Split
 from dctkd.errors import InputError
+from dctkd.worker_pool import map_chunks
 
 SCHEMA = 1
 """Of the JSON values; raised when a key changes its meaning."""

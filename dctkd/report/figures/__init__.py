@@ -17,13 +17,11 @@ from dctkd.report.figures.attention import attention_figures
 from dctkd.report.figures.critical_difference import draw_critical_difference
 from dctkd.report.figures.inference_cost import draw_accuracy_vs_gmacs
 from dctkd.report.figures.learning_curves import draw_learning_curves
-from dctkd.report.figures.style import Drawing, write_figures
+from dctkd.report.figures.style import Drawing
 from dctkd.report.figures.training_cost import draw_accuracy_vs_training_cost
 from dctkd.report.figures.weight_ablation import draw_weight_ablation
 from dctkd.report.layout import TOP1, Group, Values
 from dctkd.report.published import read_published
-
-__all__ = ["make_drawings", "write_figures"]
 
 OF_THE_TABLES: Mapping[str, Callable[[Collected, Values], Figure]] = MappingProxyType(
     {

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.report.attention import AttentionFiles, Maps, mean_overlap, pick_images, students_of
 from dctkd.report.collect import Collected
+from dctkd.report.figures.mosaic import Mosaic
 from dctkd.report.figures.style import DARK
 from dctkd.report.layout import Group, Layout
 
@@ -104,15 +105,16 @@ def draw_montage(collected: Collected, attention: AttentionFiles) -> Figure:
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), label="montage")
+    mosaic = Mosaic(axes)
     for number, (rank, index) in enumerate(montage.picked.items()):
         top = TOP + number * (block + BLOCK_GAP)
-        _draw_block(axes, montage, (rank, index), (left, top + BLOCK_GAP), block)
+        _draw_block(mosaic, montage, (rank, index), (left, top + BLOCK_GAP), block)
     title = f"{collected.plan.name}: where the networks look ({montage.group.dataset}, {montage.group.pair})"
     axes.text(MARGIN, 0.12, title, fontweight="bold", fontsize=10, va="top")
     for column, name in enumerate(("teacher", *montage.maps)):
         x = left + column * (PANEL + GAP) + PANEL / 2
         axes.text(x, TOP + 0.12, _in_lines(name), fontsize=6.5, ha="center", va="bottom", linespacing=1.0)
-    _draw_key(axes, montage, left, height)
+    _draw_key(mosaic, montage, left, height)
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     return figure
@@ -154,43 +156,44 @@ def overlay_annotation(image_HW3: NDArray[np.uint8], ids_HW: NDArray[np.integer[
     return colours_HW3
 
 
-def _draw_block(axes: Axes, montage: Montage, pick: tuple[str, int], at: tuple[float, float], block: float) -> None:
+def _draw_block(mosaic: Mosaic, montage: Montage, pick: tuple[str, int], at: tuple[float, float], block: float) -> None:
+    axes = mosaic.on
     rank, index = pick
     left, top = at
     heading = f"{rank}: image {_shortened(montage.names[index])}, mean SSIM {montage.overlap[index]:.2f}"
     axes.text(MARGIN, top - 0.05, heading, fontsize=8, fontweight="bold", va="bottom", parse_math=False)
     place = list(montage.picked).index(rank)
     first = next(iter(montage.maps.values()))
-    _draw_image(axes, first, place, top, min(2 * PANEL + GAP, (block - SCORE_LINE) / 2 - 0.02))
+    _draw_image(mosaic, first, place, top, min(2 * PANEL + GAP, (block - SCORE_LINE) / 2 - 0.02))
     for row, stage in enumerate(montage.stages):
         y = top + row * ROW
         height, width = first.teacher[stage].shape[1:]
         label = f"{stage}\n{height} \u00d7 {width}"
         axes.text(left - GAP, y + PANEL / 2, label, fontsize=6.5, ha="right", va="center", color=DARK)
-        _draw_map(axes, first.teacher[stage][place], (left, y))
+        _draw_map(mosaic, first.teacher[stage][place], (left, y))
         for column, (method, maps) in enumerate(montage.maps.items(), start=1):
             x = left + column * (PANEL + GAP)
             if stage in maps.student:
-                _draw_map(axes, maps.student[stage][place], (x, y))
+                _draw_map(mosaic, maps.student[stage][place], (x, y))
             score = montage.scores.get((method, index, stage))
             if score is not None:
                 text = f"{score:.2f}".replace("-", "\u2212")
                 axes.text(x + PANEL / 2, y + PANEL + 0.01, text, fontsize=5.5, ha="center", va="top", color=DARK)
 
 
-def _draw_image(axes: Axes, maps: Maps, place: int, top: float, side: float) -> None:
+def _draw_image(mosaic: Mosaic, maps: Maps, place: int, top: float, side: float) -> None:
     """Draw the image, and below it the annotation or the words that there is none."""
     below = top + side + GAP
     if maps.images is None:
-        _draw_blank(axes, "image not kept", (MARGIN, top), side)
-        _draw_blank(axes, "image not kept", (MARGIN, below), side)
+        _draw_blank(mosaic.on, "image not kept", (MARGIN, top), side)
+        _draw_blank(mosaic.on, "image not kept", (MARGIN, below), side)
         return
     image = maps.images[place]
-    _show(axes, image / 255, (MARGIN, top), side)
+    _show(mosaic, image / 255, (MARGIN, top), side)
     if maps.annotations is None or not maps.annotations[place].any():
-        _draw_blank(axes, "not annotated", (MARGIN, below), side)
+        _draw_blank(mosaic.on, "not annotated", (MARGIN, below), side)
     else:
-        _show(axes, overlay_annotation(image, maps.annotations[place]), (MARGIN, below), side)
+        _show(mosaic, overlay_annotation(image, maps.annotations[place]), (MARGIN, below), side)
 
 
 def _draw_blank(axes: Axes, text: str, corner: tuple[float, float], side: float) -> None:
@@ -199,21 +202,22 @@ def _draw_blank(axes: Axes, text: str, corner: tuple[float, float], side: float)
     axes.text(x, y, text, fontsize=6.5, ha="center", va="center", color="0.4", style="italic")
 
 
-def _draw_map(axes: Axes, map_HW: NDArray[np.float64], corner: tuple[float, float]) -> None:
-    _show(axes, mpl.colormaps[COLOURS](map_HW)[:, :, :3], corner, PANEL)
+def _draw_map(mosaic: Mosaic, map_HW: NDArray[np.float64], corner: tuple[float, float]) -> None:
+    _show(mosaic, mpl.colormaps[COLOURS](map_HW)[:, :, :3], corner, PANEL)
 
 
-def _show(axes: Axes, colours_HW3: NDArray[np.float64], corner: tuple[float, float], side: float) -> None:
+def _show(mosaic: Mosaic, colours_HW3: NDArray[np.float64], corner: tuple[float, float], side: float) -> None:
     # Nearest neighbour: what is blurred looks finer than the network sees it.
     extent = (corner[0], corner[0] + side, corner[1] + side, corner[1])
-    axes.imshow(colours_HW3, extent=extent, aspect="auto", interpolation="nearest", origin="upper")
+    mosaic.show(colours_HW3, extent, interpolation="nearest")
 
 
-def _draw_key(axes: Axes, montage: Montage, left: float, height: float) -> None:
+def _draw_key(mosaic: Mosaic, montage: Montage, left: float, height: float) -> None:
     """Draw the colour bar, and say how the images were picked."""
+    axes = mosaic.on
     y = height - BOTTOM + 0.18
     extent = (left, left + 3 * PANEL, y + 0.1, y)
-    axes.imshow(mpl.colormaps[COLOURS](np.linspace(0, 1, 256)[np.newaxis])[:, :, :3], extent=extent, aspect="auto")
+    mosaic.show(mpl.colormaps[COLOURS](np.linspace(0, 1, 256)[np.newaxis])[:, :, :3], extent)
     for x, text in ((left, "0"), (left + 3 * PANEL, "1")):
         axes.text(x, y + 0.12, text, fontsize=6, ha="center", va="top")
     axes.text(left + 3 * PANEL + 0.12, y + 0.05, "activation map (no unit)", fontsize=6.5, va="center")

@@ -21,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dctkd.config import KD_SUFFIX
+from dctkd.errors import InputError
 from dctkd.provenance import write_atomic
 from dctkd.report import FIGURE_SUFFIXES
 from dctkd.report.layout import Group
@@ -56,7 +57,10 @@ class Look:
 
 
 Drawing = Callable[[], Figure]
-"""Draws one figure, in the style that `write_figures` sets."""
+"""Draws one figure, in the style that `render` sets."""
+
+Rendered = dict[str, bytes]
+"""Content of a figure's files by suffix."""
 
 
 def write_figures(drawings: Mapping[str, Drawing], target: Path) -> list[Path]:
@@ -67,22 +71,42 @@ def write_figures(drawings: Mapping[str, Drawing], target: Path) -> list[Path]:
         target: The folder.
     """
     paths: list[Path] = []
-    with _style():
-        for name, draw in drawings.items():
+    for name, draw in drawings.items():
+        for suffix, content in render(name, draw).items():
+            write_atomic(target / f"{name}.{suffix}", content)
+            paths.append(target / f"{name}.{suffix}")
+    return paths
+
+
+def render(name: str, draw: Drawing) -> Rendered:
+    """Draw a figure and return the content of its files, by suffix.
+
+    Args:
+        name: What an error is said to be about.
+        draw: What draws it.
+    """
+    files: Rendered = {}
+    try:
+        with _style():
             figure = draw()
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # solved once, instead of once per format
+            figure.set_layout_engine(None)  # solved once: with an engine, be it an empty one, each format draws twice
             for suffix in FIGURE_SUFFIXES:
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format=suffix, dpi=DOTS_PER_INCH, metadata=METADATA[suffix])
-                write_atomic(target / f"{name}.{suffix}", buffer.getvalue())
-                paths.append(target / f"{name}.{suffix}")
-    return paths
+                files[suffix] = buffer.getvalue()
+    except InputError as error:
+        raise InputError(f"figure {name}: {error}") from error
+    except Exception as error:
+        error.add_note(f"This happened in figure {name}.")
+        raise
+    return files
 
 
 @contextmanager
 def _style() -> Iterator[None]:
     fixed: dict[Any, Any] = {"svg.hashsalt": "dctkd", "pdf.fonttype": 42, "axes.edgecolor": "0.6", "grid.color": "0.88"}
+    fixed |= {"figure.autolayout": False, "figure.constrained_layout.use": False}
     with sns.axes_style("whitegrid"), sns.plotting_context("paper"), mpl.rc_context(fixed):
         yield
 
