@@ -25,6 +25,7 @@ from dctkd.data.annotations import Annotations, read_annotations
 from dctkd.data.cache import PixelCache
 from dctkd.data.central_crop import central_corners
 from dctkd.engine.build import network_of, stages_of
+from dctkd.engine.columns import column_of_numbers, column_of_texts
 from dctkd.engine.job import make_job
 from dctkd.engine.learner import LoopShape
 from dctkd.engine.overlap import Wanted
@@ -342,12 +343,12 @@ def _table_bytes(record: _Record, ids: Sequence[str]) -> bytes:
     names = [pa.field(name, pa.string()) for name in ("network", "source", "stage", "metric")]
     schema = pa.schema([("image", pa.string()), ("index", pa.int64()), *names, ("value", pa.float64())])
     chunks: list[pa.Table] = []
-    all_ids = pa.array(ids, pa.string())
     for key, column_N in record.values.items():
         index = np.flatnonzero(np.isfinite(column_N))
-        constants = [pa.repeat(pa.scalar(part, pa.string()), len(index)) for part in key]
-        columns = [all_ids.take(pa.array(index)), pa.array(index), *constants, pa.array(column_N[index])]
-        chunks.append(pa.table(columns, schema=schema))
+        constants = [column_of_texts([part] * len(index)) for part in key]
+        images = column_of_texts([ids[row] for row in index.tolist()])
+        columns = [images, column_of_numbers(index), *constants, column_of_numbers(column_N[index])]
+        chunks.append(pa.Table.from_arrays(columns, schema=schema))
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(chunks), sink, compression="zstd")
     return bytes(sink.getvalue())

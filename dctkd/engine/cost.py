@@ -29,13 +29,17 @@ def measure_costs(plan: Plan, census: Mapping[str, Census]) -> dict[str, Any]:
     """
     models: dict[str, Any] = {}
     rows: dict[str, Any] = {}
+    networks: tuple[StageModel, StageModel] | None = None
+    built = ""
     for run in plan.runs:
         if run.seed != plan.config.seeds[0]:
             continue
         pair = f"{run.dataset}/{run.pair}"
         if f"{pair}/{run.method}" in rows:
             continue
-        student, teacher = pair_networks(run, census[run.dataset].num_classes)
+        if networks is None or built != pair:  # the runs of a pair follow each other: no more than two are kept
+            networks, built = pair_networks(run, census[run.dataset].num_classes), pair
+        student, teacher = networks
         crop = run.identity["data"]["input"]["crop"]
         for name, model in ((run.teacher, teacher), (run.student, student)):
             key = f"{run.dataset}/{name}"

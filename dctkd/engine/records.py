@@ -20,6 +20,7 @@ from safetensors.torch import save as to_safetensors
 
 from dctkd.data.cache import PixelCache
 from dctkd.engine.checkpoint import delete_checkpoints
+from dctkd.engine.columns import column_of_numbers, column_of_texts
 from dctkd.engine.energy import POWERCAP, EnergyMeter
 from dctkd.engine.evaluate import Evaluation
 from dctkd.engine.job import Job, Task
@@ -257,9 +258,10 @@ def exported_weights(model: StageModel) -> bytes:
 
 def _predictions(evaluation: Evaluation, cache: PixelCache) -> bytes:
     ids = cache.ids("test")
-    columns = {"id": [ids[int(index)] for index in evaluation.predictions["index"]], **evaluation.predictions}
+    columns = {"id": column_of_texts([ids[int(index)] for index in evaluation.predictions["index"]])}
+    columns |= {name: column_of_numbers(values) for name, values in evaluation.predictions.items()}
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
+    pq.write_table(pa.Table.from_arrays(list(columns.values()), names=list(columns)), sink, compression="zstd")
     return bytes(sink.getvalue())
 
 
