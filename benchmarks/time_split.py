@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from unittest.mock import patch
 
@@ -109,7 +109,8 @@ def _train(pack: Pack, watch: Stopwatch) -> float:
         if learner.step == min(WARMUP_STEPS, pack.stream.total_steps - 1):
             watch.restart()
 
-    stream = _TimedStream(**vars(pack.stream), watch=watch)
+    settings = {field.name: getattr(pack.stream, field.name) for field in fields(pack.stream)}
+    stream = _TimedStream(**settings, watch=watch)
     train(
         pack.learners,
         stream,

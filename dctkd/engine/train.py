@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 
 import torch
@@ -51,15 +51,17 @@ def train(
         if group[0].has_open_epoch:  # stopped while the epoch that it had done was tested
             _close_epoch(group, after_epoch)
             continue
-        for batch in stream.train(group[0].step, _next_stop(learners, group[0].step, stream.total_steps)):
-            _step(group, batch, teacher)
-            group = [learner for learner in group if learner.failure is None]
-            if group and group[0].has_open_epoch:
-                _close_epoch(group, after_epoch)
-            after_step(group)  # last: a checkpoint at the end of an epoch holds what the epoch recorded
-            interrupt.raise_if_requested()
-            if not group:
-                break
+        stop = _next_stop(learners, group[0].step, stream.total_steps)
+        with closing(stream.train(group[0].step, stop)) as batches:  # at once also where an exception leaves the loop
+            for batch in batches:
+                _step(group, batch, teacher)
+                group = [learner for learner in group if learner.failure is None]
+                if group and group[0].has_open_epoch:
+                    _close_epoch(group, after_epoch)
+                after_step(group)  # last: a checkpoint at the end of an epoch holds what the epoch recorded
+                interrupt.raise_if_requested()
+                if not group:
+                    break
 
 
 def _laggards(learners: Sequence[Learner]) -> list[Learner]:
