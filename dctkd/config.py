@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -22,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from dctkd.errors import InputError, did_you_mean, shown
 from dctkd.names import RESERVED_EXPERIMENTS, RESERVED_ROWS, Name
+from dctkd.strict import Strict
 from dctkd.validation import explain
 from dctkd.yaml_text import read_yaml, require_plain
 
@@ -34,34 +33,6 @@ CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 
 KD_SUFFIX = "+kd"
 """End of the name of a row that adds the logit term to a method's own."""
-
-
-def _refuse_truth_values(key: str, value: Any, annotation: Any) -> None:
-    """Refuse true and false where a number is expected: pydantic would take them for 1 and 0."""
-    values = value if isinstance(value, (list, tuple)) else (value,)
-    if bool not in (annotation, *get_args(annotation)) and any(isinstance(one, bool) for one in values):
-        raise PydanticCustomError(
-            "unknown_key", "{key}: expected no true or false, got {got}", {"key": key, "got": shown(value)}
-        )
-
-
-class Strict(BaseModel):
-    """Frozen model that refuses unknown keys and suggests the nearest known one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, raw: Any) -> Any:
-        if isinstance(raw, Mapping):
-            for key, value in raw.items():
-                if key not in cls.model_fields:
-                    hint = did_you_mean(str(key), cls.model_fields)
-                    raise PydanticCustomError(
-                        "unknown_key", "unknown key {key}{hint}", {"key": shown(key), "hint": hint}
-                    )
-                _refuse_truth_values(key, value, cls.model_fields[key].annotation)
-        return raw
 
 
 class InputRecipe(Strict):
@@ -282,7 +253,10 @@ class Experiment(Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where jobs compute; not part of a run's identity"
     )
-    students_per_job: Literal["auto", "all"] | Annotated[int, Field(ge=1, le=10**6)] = "auto"
+    students_per_job: Literal["auto", "all"] | Annotated[int, Field(ge=1, le=10**6)] = Field(
+        "auto",
+        description="trained by one job on one teacher pass; auto leaves every core or GPU a job; no result moves",
+    )
     keep_weights: Literal["all", "last", "none"] = Field(
         "last",
         description="all: also those of the best epoch on the test set; none: where students look cannot be measured; "

@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from dctkd.config import KD_SUFFIX, Dataset, Experiment, InputRecipe, MethodRow, Model, Recipe, Strict
+from dctkd.config import KD_SUFFIX, Dataset, Experiment, InputRecipe, MethodRow, Model, Recipe
 from dctkd.errors import InputError, did_you_mean, shown
 from dctkd.provenance import sha256_of, sha256_of_file
+from dctkd.strict import Strict
 
 ENGINE_RESULTS_VERSION = 1
 """Bumped in the commit in which the training engine's bits change."""

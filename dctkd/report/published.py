@@ -14,10 +14,11 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from dctkd.config import KD_SUFFIX, MethodRow, Strict
+from dctkd.config import KD_SUFFIX, MethodRow
 from dctkd.errors import InputError, did_you_mean
 from dctkd.names import Name
 from dctkd.plan import Plan
+from dctkd.strict import Strict
 from dctkd.validation import explain
 from dctkd.yaml_text import read_yaml
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from dctkd.config import Strict
 from dctkd.errors import InputError, did_you_mean, shown
+from dctkd.strict import Strict
 from dctkd.validation import explain
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from dctkd.config import Strict
 from dctkd.data.formats.imagefolder import EXTENSIONS
 from dctkd.data.formats.official_lists import (
     Line,
@@ -37,6 +36,7 @@ from dctkd.data.formats.official_lists import (
 )
 from dctkd.data.manifest import SPLITS, Manifest, Problem, Split, class_problems
 from dctkd.errors import InputError
+from dctkd.strict import Strict
 
 LAYOUT = "the folder ADEChallengeData2016 with the folder images and the list sceneCategories.txt"
 FOLDERS: Mapping[Split, str] = MappingProxyType({"train": "training", "test": "validation"})

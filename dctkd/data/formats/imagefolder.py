@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from dctkd.config import Strict
 from dctkd.data.formats.official_lists import files_below, find_folder, require_folder
 from dctkd.data.manifest import Entry, Manifest, Problem, Split, class_problems
 from dctkd.errors import InputError
+from dctkd.strict import Strict
 
 LAYOUT = "the folders train/<class> and test/<class> (or val/<class>)"
 TEST_FOLDERS = ("test", "val")

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from pydantic import Field
 
-from dctkd.config import Strict
 from dctkd.data.formats.official_lists import (
     Listing,
     collect_entries,
@@ -30,6 +29,7 @@ from dctkd.data.formats.official_lists import (
 )
 from dctkd.data.manifest import Manifest, Problem, Split, class_problems
 from dctkd.errors import InputError
+from dctkd.strict import Strict
 
 LAYOUT = "the folder images, and the lists train.txt, val.txt and categories.txt"
 LIST_FOLDERS = (".", "development_kit/data")

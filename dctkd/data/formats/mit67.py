@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dctkd.config import Strict
 from dctkd.data.formats.official_lists import (
     Listing,
     collect_entries,
@@ -30,6 +29,7 @@ from dctkd.data.formats.official_lists import (
 )
 from dctkd.data.manifest import Manifest, Split, class_problems
 from dctkd.errors import InputError
+from dctkd.strict import Strict
 
 FOLDER = "Images"
 LAYOUT = "the folder Images, and the lists TrainImages.txt and TestImages.txt"

@@ -27,7 +27,6 @@ from pathlib import Path
 
 from pydantic import Field
 
-from dctkd.config import Strict
 from dctkd.data.formats.official_lists import (
     Line,
     Listing,
@@ -42,6 +41,7 @@ from dctkd.data.formats.official_lists import (
 )
 from dctkd.data.manifest import Manifest, Problem, Split, class_problems
 from dctkd.errors import InputError
+from dctkd.strict import Strict
 
 NUM_PARTITIONS = 10
 LAYOUT = "the folder SUN397 with the folders a to z, and the lists ClassName.txt, Training_01.txt and Testing_01.txt"

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dctkd.config import Strict
 from dctkd.data.formats.synthscenes_scene import draw_scene
 from dctkd.data.formats.synthscenes_shapes import CLUTTER_SHAPES, OBJECT_SHAPES
+from dctkd.strict import Strict
 
 if TYPE_CHECKING:
     from dctkd.data.manifest import Rendered
