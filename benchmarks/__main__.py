@@ -18,7 +18,7 @@ from benchmarks.filter_cost import measure_filter
 from benchmarks.method_cost import measure_methods
 from benchmarks.pack_speed import measure_packs
 from benchmarks.paper_rates import measure_paper_cost
-from benchmarks.results import Section, machine, to_markdown
+from benchmarks.results import Section, machine, renewed, to_markdown
 from benchmarks.settings import Setting
 from benchmarks.step_speed import measure_steps
 from benchmarks.time_split import measure_time_split
@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> int:
         print(f"\n{section}\n\n({name}: {time.perf_counter() - started:.0f} s)", flush=True)
     target = options.to or (None if options.only or options.quick else RESULTS)
     if target is not None:
-        target.write_text(to_markdown(sections))
+        is_part = bool(options.only) and target.exists()
+        target.write_text(renewed(target.read_text(), sections) if is_part else to_markdown(sections))
     return 0 if options.quick else int(not all(section.holds for section in sections))
 
 
@@ -61,7 +62,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
     parser.add_argument("--photographs", type=Path, help="folder of real JPEGs; default: generated ones")
     parser.add_argument("--quick", action="store_true", help="see that everything runs; the numbers mean nothing")
-    parser.add_argument("--to", type=Path, help="write the findings there")
+    parser.add_argument("--to", type=Path, help="write the findings there; with --only renew their sections of a file")
     return parser.parse_args(arguments)
 
 

@@ -14,6 +14,7 @@ from benchmarks.ratios import Ratio
 from dctkd.engine.device import cpu_model, resolve_precision
 
 VERSIONS_OF = ("torch", "torchvision", "timm", "numpy", "pillow", "snakemake")
+SECTION = "\n\n## "
 HEADING = """# What the benchmarks measured
 
 Written by `make bench`. A ratio is one of medians, with its 95 % bootstrap interval over interleaved repeats; the
@@ -78,3 +79,17 @@ def machine() -> str:
 def to_markdown(sections: Sequence[Section]) -> str:
     """Return the text of results.md."""
     return "\n\n".join([HEADING.rstrip(), f"**Machine.** {machine()}", *map(str, sections)]) + "\n"
+
+
+def renewed(text: str, sections: Sequence[Section]) -> str:
+    """Return the text of results.md with some sections as they were found now; new ones come last.
+
+    Raises:
+        ValueError: If the others were measured on another machine or with other versions.
+    """
+    head, *former = text.rstrip("\n").split(SECTION)
+    if head + "\n" != to_markdown([]):
+        raise ValueError(f"the file is not of {machine()}; leave --only away to measure all anew")
+    now = {section.title: str(section).removeprefix("## ") for section in sections}
+    kept = [now.pop(body.partition("\n")[0], body) for body in former]
+    return SECTION.join([head, *kept, *now.values()]) + "\n"

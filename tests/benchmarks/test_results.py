@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.ratios import Ratio
-from benchmarks.results import Section, Table, machine, to_markdown
+from benchmarks.results import Section, Table, machine, renewed, to_markdown
 
 BROKEN = Ratio("ours / theirs", 2.0, 1.9, 2.1, at_most=1.05)
 KEPT = Ratio("ours / theirs", 1.0, 0.9, 1.1, at_most=1.05, detail="of a test")
@@ -63,3 +63,22 @@ def test_a_quick_run_judges_and_writes_nothing(run):
 def test_a_partial_run_writes_where_it_is_told_to(run, tmp_path):
     run(KEPT, "--only", "made-up", "--to", str(tmp_path / "some.md"))
     assert "## T" in (tmp_path / "some.md").read_text()
+
+
+def test_some_benchmarks_renew_their_sections_of_a_file(run, tmp_path):
+    file = tmp_path / "all.md"
+    file.write_text(to_markdown([Section("S", "before"), Section("T", "before", (BROKEN,)), Section("U", "before")]))
+    run(KEPT, "--only", "made-up", "--to", str(file))
+    assert file.read_text() == to_markdown(
+        [Section("S", "before"), Section("T", "about", (KEPT,)), Section("U", "before")]
+    )
+
+
+def test_a_section_that_is_new_comes_last():
+    text = renewed(to_markdown([Section("S", "before")]), [Section("T", "now")])
+    assert text == to_markdown([Section("S", "before"), Section("T", "now")])
+
+
+def test_sections_of_another_machine_are_not_mixed():
+    with pytest.raises(ValueError, match="is not of"):
+        renewed(to_markdown([Section("S", "before")]).replace(machine(), "another"), [])
