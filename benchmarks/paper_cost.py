@@ -151,7 +151,7 @@ def makespan(jobs: Sequence[Job], num_devices: int) -> float:
 
 def packs_for(plan: Plan, groups: Sequence[Group], num_devices: int) -> tuple[tuple[str, ...], ...]:
     """Return the packs that `students_per_job: auto` cuts for so many devices."""
-    packs = cut_packs(tuple(plan.config.methods), "auto", groups=len(groups), num_jobs=num_devices)
+    packs = cut_packs(tuple(plan.config.methods), "auto", groups=len(groups), num_jobs=num_devices, are_alike=False)
     return tuple(pack.methods for pack in packs)
 
 

@@ -25,7 +25,12 @@ class Pack:
 
 
 def cut_packs(
-    methods: Sequence[str], students_per_job: Literal["auto", "all"] | int, *, groups: int, num_jobs: int | None
+    methods: Sequence[str],
+    students_per_job: Literal["auto", "all"] | int,
+    *,
+    groups: int,
+    num_jobs: int | None,
+    are_alike: bool = True,
 ) -> tuple[Pack, ...]:
     """Cut the method list into packs, whose students one job trains on one teacher pass.
 
@@ -38,20 +43,29 @@ def cut_packs(
         students_per_job: From the config.
         groups: Number of dataset, pair and seed combinations; each needs every pack once.
         num_jobs: Jobs at a time; None: unknown, one pack holds all.
+        are_alike: Whether the groups take equally long: those of one dataset and pair do.
     """
     if isinstance(students_per_job, int):
-        size = students_per_job
+        num_packs = math.ceil(len(methods) / students_per_job)
     elif students_per_job == "all" or num_jobs is None:
-        size = len(methods)
+        num_packs = 1
     else:
-        sizes = range(1, len(methods) + 1)
-        size = min(sizes, key=lambda s: (_estimated_rounds(len(methods), s, groups, num_jobs), -s))
-    num_packs = math.ceil(len(methods) / size)
+        estimate = _wall_time_of_equal_groups if are_alike else _longest_wall_time
+        num_packs = min(range(1, len(methods) + 1), key=lambda n: (estimate(len(methods), n, groups, num_jobs), n))
     return tuple(Pack(number, tuple(methods[number::num_packs])) for number in range(num_packs))
 
 
-def _estimated_rounds(num_methods: int, size: int, groups: int, num_jobs: int) -> float:
-    """Wall time in solo student steps: whole rounds of jobs, each one teacher pass and `size` students."""
-    share = TEACHER_SHARE_OF_STEP
-    rounds = math.ceil(groups * math.ceil(num_methods / size) / num_jobs)
-    return rounds * (share + size * (1 - share))
+def _longest_job(num_methods: int, num_packs: int) -> float:
+    """Time of the largest pack, in solo student steps: one teacher pass and its students."""
+    return TEACHER_SHARE_OF_STEP + math.ceil(num_methods / num_packs) * (1 - TEACHER_SHARE_OF_STEP)
+
+
+def _wall_time_of_equal_groups(num_methods: int, num_packs: int, groups: int, num_jobs: int) -> float:
+    """Whole rounds of jobs."""
+    return math.ceil(groups * num_packs / num_jobs) * _longest_job(num_methods, num_packs)
+
+
+def _longest_wall_time(num_methods: int, num_packs: int, groups: int, num_jobs: int) -> float:
+    """What no order of jobs exceeds, however unequal they are (Graham 1969, doi:10.1137/0117039)."""
+    work = groups * (num_packs * TEACHER_SHARE_OF_STEP + num_methods * (1 - TEACHER_SHARE_OF_STEP))
+    return work / num_jobs + (1 - 1 / num_jobs) * _longest_job(num_methods, num_packs)

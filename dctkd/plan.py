@@ -305,7 +305,8 @@ def make_plan(config: Experiment, *, config_file: str, jobs: int | None = None) 
                     runs.append(_run(dataset, pair.teacher, pair.student, row, seed, path, identity))
     groups = len(config.datasets) * len(config.pairs) * len(config.seeds)
     num_jobs = None if jobs is None else max(jobs // config.recipes[config.student_recipe].threads, 1)
-    packs = cut_packs(tuple(config.methods), config.students_per_job, groups=groups, num_jobs=num_jobs)
+    rows, are_alike = tuple(config.methods), groups == len(config.seeds)
+    packs = cut_packs(rows, config.students_per_job, groups=groups, num_jobs=num_jobs, are_alike=are_alike)
     return Plan(config, config_file, tuple(teachers.values()), tuple(runs), packs)
 
 

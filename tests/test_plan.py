@@ -173,6 +173,23 @@ def test_auto_fills_the_cores_without_cutting_more_than_that():
     assert len(cut_packs(METHODS, "auto", groups=1, num_jobs=8)) == 8
 
 
+def scheduled(weights, num_packs, num_methods, num_jobs):
+    """Wall time of a schedule, longest job first, of groups of unequal length; a teacher's pass is 0.35 of a step."""
+    sizes = [len(range(first, num_methods, num_packs)) for first in range(num_packs)]
+    workers = [0.0] * num_jobs
+    for job in sorted((weight * (0.35 + 0.65 * size) for weight in weights for size in sizes), reverse=True):
+        workers[workers.index(min(workers))] += job
+    return max(workers)
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2, 8, 64])
+def test_auto_cuts_unequal_groups_about_as_well_as_can_be(num_jobs):
+    weights = [1.0, 1.0, 0.25] * 9  # three datasets, one of them a quarter as large as the others
+    chosen = len(cut_packs(tuple(range(20)), "auto", groups=27, num_jobs=num_jobs, are_alike=False))
+    times = [scheduled(weights, number, 20, num_jobs) for number in range(1, 21)]
+    assert times[chosen - 1] <= 1.1 * min(times)
+
+
 def stages(*reductions, kind="cnn"):
     return [SimpleNamespace(index=i, reduction=r, kind=kind) for i, r in enumerate(reductions)]
 
