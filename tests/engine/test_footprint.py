@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -156,20 +157,21 @@ def test_a_student_that_is_left_alone_by_the_cut_and_still_does_not_fit_is_a_res
 
 
 PEAK = """
-import resource, sys, torch
+import sys, torch
 from dctkd.engine.allocator import keep_freed_memory
 from dctkd.engine.footprint import _bytes_for_backward
 from dctkd.models import build_model
 
 torch.set_num_threads(1)
 keep_freed_memory()
-images = torch.randn(32, 3, 128, 128).contiguous(memory_format=torch.channels_last)
+images = torch.randn(16, 3, 128, 128).contiguous(memory_format=torch.channels_last)
 models = [build_model("resnet18", num_classes=10, stage_indices=[0], input_size=128) for _ in range(int(sys.argv[1]))]
 models = [model.to(memory_format=torch.channels_last).train() for model in models]
 optimisers = [torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9) for model in models]
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # of this program: the system's own figure begins with what the process had before it was started
+    lines = open("/proc/self/status").read().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 before = peak()
 for _ in range(2):
@@ -178,12 +180,12 @@ for _ in range(2):
         optimiser.step()
         optimiser.zero_grad()
 weights = sum(parameter.nbytes for parameter in models[0].parameters())
-counted = len(models) * weights + weights + _bytes_for_backward(models[0], 32, 128)  # momentum, gradients, maps
+counted = len(models) * weights + weights + _bytes_for_backward(models[0], 16, 128)  # momentum, gradients, maps
 print((peak() - before) / counted)
 """
 
 
-@pytest.mark.parametrize("students", ["1", "4"])
-def test_the_peak_of_a_process_is_what_is_counted_within_the_margin(students):
-    done = subprocess.run([sys.executable, "-c", PEAK, students], capture_output=True, text=True, check=True)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of a process in /proc")
+def test_the_peak_of_a_process_is_what_is_counted_within_the_margin():
+    done = subprocess.run([sys.executable, "-c", PEAK, "4"], capture_output=True, text=True, check=True)
     assert 0.5 < float(done.stdout) < footprint.SAFETY

@@ -45,7 +45,8 @@ def test_eight_kills_end_with_the_bits_of_an_undisturbed_run(make_experiment, ti
     assert {name: got.get(name) for name in expected} == expected
     for outcome in campaign.outcomes:
         is_fatal = outcome.kill.number == signal.SIGKILL and outcome.kill.target != "job"
-        assert outcome.status == (-signal.SIGKILL if is_fatal else 1)
+        # The Ctrl-C that ends what is slow to end may meet Snakemake while Python itself is ending.
+        assert outcome.status in ({-signal.SIGKILL} if is_fatal else {1, -signal.SIGINT})
     shutil.rmtree(folder)
 
 
