@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+THUMBNAIL = 200
+
 
 def write_folder(root: Path, photographs: Path | None, *, classes: int, per_class: int, size: tuple[int, int]) -> str:
     """Make `root/train/<class>/` and `root/test/<class>/`, with one test image per class.
@@ -56,6 +58,10 @@ def _spread(photographs: Path, count: int) -> list[Path]:
 
 
 def _generate(path: Path, size: tuple[int, int], generator: np.random.Generator) -> None:
-    """Write smooth noise, whose file is about as large as a photograph's of that size (MiniPlaces: 4.5 kB)."""
-    coarse = generator.integers(0, 256, size=(size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
-    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, quality=80)
+    """Write smooth noise, whose file is about as large as a photograph's of that size.
+
+    Thumbnails such as MiniPlaces' (128x128, 4.5 kB) are compressed more than photographs of some hundred pixels.
+    """
+    grain, quality = (8, 80) if max(size) <= THUMBNAIL else (4, 90)
+    coarse = generator.integers(0, 256, size=(size[1] // grain, size[0] // grain, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, quality=quality)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dctkd.data.inputs import Crops, InputRecipe, RawBatch, normalise
 
@@ -29,15 +30,19 @@ class HostSource:
 
     def read(self, crops: Crops) -> Generator[RawBatch]:
         """Yield the batches of some crops, on the CPU."""
-        side = self.recipe.crop
-        gather = Gatherer(self.cache, crops, side)
+        gather = Gatherer(self.cache, crops, self.recipe.crop)
         labels_N = self.cache.labels(crops.split)
         for rows in crops.batches:
             index_B = crops.index_M[rows]
-            pixels_BHWC = torch.empty((len(index_B), side, side, 3), dtype=torch.uint8)
-            gather(pixels_BHWC.numpy(), rows, crops.flip_M[rows])
             target_B = torch.from_numpy(labels_N[index_B])
-            yield RawBatch(normalise(pixels_BHWC, self.recipe), target_B, torch.from_numpy(index_B.copy()))
+            yield RawBatch(self._images(gather, crops, rows), target_B, torch.from_numpy(index_B.copy()))
+
+    def _images(self, gather: Gatherer, crops: Crops, rows: slice) -> Tensor:
+        """Return some rows' images; apart, so that no batch's bytes are held any more when the next is asked for."""
+        side, flip_B = self.recipe.crop, crops.flip_M[rows]
+        pixels_BHWC = torch.empty((len(flip_B), side, side, 3), dtype=torch.uint8)
+        gather(pixels_BHWC.numpy(), rows, flip_B)
+        return normalise(pixels_BHWC, self.recipe)
 
 
 class Gatherer:
