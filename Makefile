@@ -33,7 +33,7 @@ lint: $(READY)
 	snakefmt --check --compact-diff Snakefile workflow
 	codespell
 
-# About 25 minutes on 2 cores. BENCH="--photographs FOLDER" takes real photographs, BENCH="--only pack dag" some of the benchmarks.
+# About 40 minutes on 2 cores. BENCH="--photographs FOLDER" takes real photographs, BENCH="--only pack dag" some of the benchmarks.
 bench: $(PEERS)
 	python -m benchmarks $(BENCH)
 
