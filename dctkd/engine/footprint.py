@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dctkd.cgroups import free_memory_bytes
+from dctkd.data.pixel_source import free_bytes
 from dctkd.engine.learner import Learner
 from dctkd.engine.objective import num_state_tensors
 from dctkd.metrics.cost import checkpoint_bytes
@@ -36,7 +37,7 @@ def granted_bytes(device: torch.device, threads: int) -> int:
         threads: Of the recipe.
     """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return free_bytes(device)
     memory = psutil.virtual_memory()
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = memory.total * min(threads / num_cores, 1.0)

@@ -162,12 +162,13 @@ class _Pack:
         pairing = stages_of(self.job.identity)
         self.teacher: TeacherPass | None = None
         teacher_spec = None
+        granted = granted_bytes(self.device, self.job.identity.recipe.threads)  # before the teacher takes of it
+        shared = self.stream.resident_bytes
         if self.job.teacher is not None:
             model, teacher_spec = build_teacher(self.job, self.cache, pairing, self.device)
             compile_network(model, self.job.identity.recipe.compile, self.device)
             self.teacher = teacher_pass(model, self.shape.autocast)
-        granted = granted_bytes(self.device, self.job.identity.recipe.threads)
-        shared = 0 if teacher_spec is None else teacher_bytes(model, teacher_spec, self.stream.batch_size)
+            shared += teacher_bytes(model, teacher_spec, self.stream.batch_size)
         room = Room(granted, shared=shared)
         for position, task in enumerate(self.tasks):
             interrupt.raise_if_requested()

@@ -13,6 +13,7 @@ from dctkd.config import InputRecipe
 from dctkd.data.batches import steps_per_epoch, test_batches, train_batches
 from dctkd.data.cache import PixelCache
 from dctkd.data.inputs import PixelSource, RawBatch
+from dctkd.data.manifest import SPLITS
 from dctkd.data.pixel_source import choose_source
 from dctkd.data.resident import ResidentSource
 from dctkd.methods.base import Batch
@@ -50,6 +51,11 @@ class Stream:
     def is_resident(self) -> bool:
         """Tell whether pixels take device memory that networks could have."""
         return isinstance(self.source, ResidentSource)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of device memory that pixels take, or will when they are first asked for."""
+        return sum(self.cache.pixels(split).nbytes for split in SPLITS) if self.is_resident else 0
 
     @property
     def steps_per_epoch(self) -> int:

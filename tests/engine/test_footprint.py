@@ -116,8 +116,9 @@ def reference(make_experiment, tiny):
     return make_experiment(tiny, "reference").prepare().train()
 
 
+@pytest.mark.parametrize(("pixels", "granted"), [(0, 25), (20, 45)])
 def test_a_pack_that_would_not_fit_is_cut_before_it_is_trained_and_gives_the_same_bits(
-    make_experiment, reference, monkeypatch
+    make_experiment, reference, monkeypatch, pixels, granted
 ):
     experiment = make_experiment(reference.raw, "cut").prepare()
     trained = []
@@ -131,7 +132,8 @@ def test_a_pack_that_would_not_fit_is_cut_before_it_is_trained_and_gives_the_sam
     monkeypatch.setattr(footprint, "step_bytes", lambda _: 0)
     monkeypatch.setattr(footprint, "kept_bytes", lambda _: 10)
     monkeypatch.setattr(pack, "teacher_bytes", lambda *_, **__: 5)
-    monkeypatch.setattr(pack, "granted_bytes", lambda *_: 25)
+    monkeypatch.setattr(pack.Stream, "resident_bytes", pixels)
+    monkeypatch.setattr(pack, "granted_bytes", lambda *_: granted)
     experiment.train()
     assert trained == [["baseline", "kd"], ["at", "dct"], ["fitnets"]]
     assert experiment.bits() == reference.bits()

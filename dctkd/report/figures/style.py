@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -22,7 +21,6 @@ from matplotlib.figure import Figure
 
 from dctkd.config import KD_SUFFIX
 from dctkd.errors import InputError
-from dctkd.provenance import write_atomic
 from dctkd.report import FIGURE_SUFFIXES
 from dctkd.report.layout import Group
 
@@ -61,21 +59,6 @@ Drawing = Callable[[], Figure]
 
 Rendered = dict[str, bytes]
 """Content of a figure's files by suffix."""
-
-
-def write_figures(drawings: Mapping[str, Drawing], target: Path) -> list[Path]:
-    """Draw figures as .pdf, .png and .svg into a folder, each whole or not at all, and return the paths.
-
-    Args:
-        drawings: What draws each figure, by the name of its files.
-        target: The folder.
-    """
-    paths: list[Path] = []
-    for name, draw in drawings.items():
-        for suffix, content in render(name, draw).items():
-            write_atomic(target / f"{name}.{suffix}", content)
-            paths.append(target / f"{name}.{suffix}")
-    return paths
 
 
 def render(name: str, draw: Drawing) -> Rendered:
