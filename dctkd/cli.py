@@ -104,7 +104,7 @@ def pack_data(
 ) -> None:
     """Decode each dataset once into the pixel cache and publish its data.json."""
     from dctkd.engine.packing import publish_data
-    from dctkd.plan import read_plan_of_jobs
+    from dctkd.plan_file import read_plan_of_jobs
 
     experiment = read_plan_of_jobs(plan_file)
     for edge in edges:
@@ -169,7 +169,7 @@ def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = No
     """Train runs side by side on one teacher pass, test and publish them; what is finished is only published."""
     from dctkd.engine.interrupt import Interrupt, die_with_parent
     from dctkd.engine.job import make_job, run_job
-    from dctkd.plan import read_plan_of_jobs
+    from dctkd.plan_file import read_plan_of_jobs
 
     experiment = read_plan_of_jobs(plan_file)
     runs = [experiment.at(_below_results(edge)) for edge in edges]
@@ -185,7 +185,7 @@ def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = No
 def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = None) -> None:
     """Measure where finished students look, against their teacher and annotated objects; nothing is trained."""
     from dctkd.engine.overlap import measure_overlap
-    from dctkd.plan import read_plan_of_jobs
+    from dctkd.plan_file import read_plan_of_jobs
 
     experiment = read_plan_of_jobs(plan_file)
     for edge in edges:
@@ -200,7 +200,7 @@ def cost(target: Path, plan_file: PlanOption) -> None:
     import_large("timm", "dctkd.engine.cost")
     from dctkd.engine.census import published_census
     from dctkd.engine.cost import measure_costs
-    from dctkd.plan import read_plan_of_jobs
+    from dctkd.plan_file import read_plan_of_jobs
     from dctkd.store import write_json
     from dctkd.targets import require_file_target
 
@@ -215,7 +215,7 @@ def speed(target: Path, plan_file: PlanOption) -> None:
     """Time every network on this machine, and estimate the experiment's hours from a few training steps."""
     import_large("timm", "dctkd.engine.speed")
     from dctkd.engine.speed import measure_speed
-    from dctkd.plan import read_plan_of_jobs
+    from dctkd.plan_file import read_plan_of_jobs
     from dctkd.store import write_json
     from dctkd.targets import require_file_target
 
@@ -325,10 +325,15 @@ def _job() -> Iterator[None]:
 
 
 def _load_plan(config: Path, settings: list[str] | None) -> Any:
-    from dctkd.config import load
+    from dctkd.config import resolve
     from dctkd.plan import make_plan
+    from dctkd.site import with_site
+    from dctkd.workflow import Slots
+    from dctkd.yaml_text import read_yaml
 
-    return make_plan(load(config, _key_values("--set", settings)), config_file=str(config), jobs=os.cpu_count())
+    raw = {**with_site(read_yaml(config)), **_key_values("--set", settings)}
+    experiment, here = resolve(raw, where=str(config)), Slots(cores=os.cpu_count())
+    return make_plan(experiment, config_file=str(config), jobs=here.num_jobs(experiment, "cpu"))
 
 
 def _key_values(name: str, settings: list[str] | None) -> dict[str, Any]:

@@ -270,6 +270,12 @@ class Experiment(Strict):
     checkpoint_every_s: float = Field(
         60.0, gt=0, description="seconds after which a checkpoint is due in mid-epoch; each epoch ends with one"
     )
+    job_hours: float | None = Field(
+        None,
+        gt=0,
+        description="longest time that a batch system lets a job run, in hours: jobs ask for no more, and `auto` cuts "
+        "packs that get done within it where they can; null: no limit",
+    )
     wait_limit_s: float | None = Field(
         None,
         gt=0,

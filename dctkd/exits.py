@@ -52,6 +52,10 @@ def _exit_for(error: Exception) -> NoReturn:
     from dctkd.engine.job import FailedRunsError
 
     if isinstance(error, InterruptedRunError):
+        if error.signal_number == signal.SIGUSR1:
+            from dctkd.batch_system import requeue_this_job
+
+            requeue_this_job()
         _exit(EXIT_INTERRUPTED, str(error))
     if isinstance(error, FailedRunsError):
         _exit(1, f"error: {error}")

@@ -31,6 +31,7 @@ def cut_packs(
     groups: int,
     num_jobs: int | None,
     are_alike: bool = True,
+    at_most: int | None = None,
 ) -> tuple[Pack, ...]:
     """Cut the method list into packs, whose students one job trains on one teacher pass.
 
@@ -44,14 +45,16 @@ def cut_packs(
         groups: Number of dataset, pair and seed combinations; each needs every pack once.
         num_jobs: Jobs at a time; None: unknown, one pack holds all.
         are_alike: Whether the groups take equally long: those of one dataset and pair do.
+        at_most: For `auto`, students that a job can train before its time is over; None: any number.
     """
+    fewest = 1 if at_most is None else math.ceil(len(methods) / at_most)
     if isinstance(students_per_job, int):
         num_packs = math.ceil(len(methods) / students_per_job)
     elif students_per_job == "all" or num_jobs is None:
-        num_packs = 1
+        num_packs = fewest if students_per_job == "auto" else 1
     else:
         estimate = _wall_time_of_equal_groups if are_alike else _longest_wall_time
-        num_packs = min(range(1, len(methods) + 1), key=lambda n: (estimate(len(methods), n, groups, num_jobs), n))
+        num_packs = min(range(fewest, len(methods) + 1), key=lambda n: (estimate(len(methods), n, groups, num_jobs), n))
     return tuple(Pack(number, tuple(methods[number::num_packs])) for number in range(num_packs))
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from dctkd.config import Experiment
-from dctkd.errors import InputError, did_you_mean, shown
+from dctkd.errors import InputError, did_you_mean
 from dctkd.identity import (
     ENGINE_RESULTS_VERSION,
     DataIdentity,
@@ -25,7 +25,6 @@ from dctkd.identity import (
     identify_data,
     identify_method,
     identify_model,
-    is_identity,
 )
 from dctkd.metrics import OVERLAP_VERSION
 from dctkd.packs import Pack, cut_packs
@@ -69,13 +68,23 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of an experiment, in table order."""
+    """All runs of an experiment, in table order.
+
+    Attributes:
+        config: The experiment.
+        config_file: Path of its file.
+        teachers: Their runs.
+        runs: Of the students.
+        packs: How one job's students are cut from the rows.
+        is_for_cluster: Whether jobs run on other machines than this one.
+    """
 
     config: Experiment
     config_file: str
     teachers: tuple[Run, ...]
     runs: tuple[Run, ...]
     packs: tuple[Pack, ...]
+    is_for_cluster: bool = False
 
     @property
     def name(self) -> str:
@@ -181,6 +190,7 @@ class Plan:
                 "seeds": list(self.config.seeds),
                 "teacher_seed": self.config.teacher_seed,
                 "packs": [asdict(pack) for pack in self.packs],
+                "is_for_cluster": self.is_for_cluster,
                 "teachers": [_run_record(run) for run in self.teachers],
                 "runs": [_run_record(run) for run in self.runs],
             },
@@ -193,81 +203,13 @@ def _run_record(run: Run) -> dict[str, Any]:
     return {**asdict(run), "pair": run.pair}
 
 
-def read_plan(path: Path) -> Plan:
-    """Read plan.json back: its config is checked again, and that each run is one of it, under its own name.
-
-    Raises:
-        InputError: If the file is missing or is not a plan of this version.
-    """
-    try:
-        raw = json.loads(path.read_bytes())
-        config = Experiment.model_validate(raw["config"])
-        runs = {key: tuple(_run_of(record, config, key) for record in raw[key]) for key in ("teachers", "runs")}
-        packs = tuple(Pack(record["index"], tuple(record["methods"])) for record in raw["packs"])
-        return Plan(config, str(raw["config_file"]), runs["teachers"], runs["runs"], packs)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such plan; it is written when snakemake starts") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give the plan.json of an experiment") from error
-    except _NO_PLAN as error:
-        raise _refusal(path, error) from error
-
-
-def read_plan_of_jobs(path: Path) -> Plan:
-    """Read plan.json as a job needs it: each run's identity must be whole and fit its spec.
-
-    Raises:
-        InputError: As in `read_plan`, and for an identity that was changed.
-    """
-    plan = read_plan(path)
-    teachers = {(teacher.dataset, teacher.teacher, teacher.spec) for teacher in plan.teachers}
-    alike: dict[tuple[str | None, ...], Mapping[str, Any]] = {}
-    try:
-        for run in (*plan.teachers, *plan.runs):
-            row = (run.dataset, run.teacher, run.student, run.method)
-            if not is_identity(run.identity, spec=run.spec, seed=run.seed, alike=alike.setdefault(row, run.identity)):
-                raise ValueError(f"run {run.path} is not what its spec says")
-            if (run.dataset, run.teacher, run.identity["teacher_spec"]) not in teachers and run.student is not None:
-                raise ValueError(f"run {run.path} has no teacher")
-    except _NO_PLAN as error:
-        raise _refusal(path, error) from error
-    return plan
-
-
-_NO_PLAN = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-
-
-def _refusal(path: Path, error: Exception) -> InputError:
-    problem = f"{type(error).__name__}: {shown(str(error), quote='')}"
-    return InputError(f"{path}: not a plan of this version ({problem}); run snakemake again, which rewrites it")
-
-
-def _run_of(record: Mapping[str, Any], config: Experiment, key: str) -> Run:
-    run = Run(**{name: value for name, value in record.items() if name != "pair"})
-    names = {run.teacher, run.student or run.teacher}
-    is_known = run.dataset in config.datasets and names <= set(config.models)
-    is_student = run.student is not None and run.method in config.methods
-    if not is_known or is_student != (key == "runs") or run.path != _path_of(config, run):
-        raise ValueError(f"run {run.path} is not of the experiment")
-    if type(run.seed) is not int or type(run.names()["epochs"]) is not int or not isinstance(run.spec, str):
-        raise TypeError(f"run {run.path} has a seed, a spec or epochs of another type")
-    return run
-
-
-def _path_of(config: Experiment, run: Run) -> str:
-    """Return where a run is published, below the results folder."""
-    if run.student is None:
-        return f"{config.experiment}/{run.dataset}/teachers/{run.teacher}/seed{run.seed}/teacher.json"
-    return f"{config.experiment}/{run.dataset}/{run.pair}/{run.method}/seed{run.seed}/metrics.json"
-
-
 def make_plan(config: Experiment, *, config_file: str, jobs: int | None = None) -> Plan:
     """Expand an experiment into its runs and packs.
 
     Args:
         config: The experiment.
         config_file: Path of its file, for messages and captions; method files are relative to it.
-        jobs: One-thread jobs that can run at a time, for `students_per_job: auto`; None: one pack holds all methods.
+        jobs: Jobs that can run at a time, for `students_per_job: auto`; None: one pack holds all methods.
 
     Raises:
         InputError: If a method, format or option is unknown or a file is missing; one line with the key path.
@@ -303,11 +245,25 @@ def make_plan(config: Experiment, *, config_file: str, jobs: int | None = None) 
                     )
                     path = f"{config.experiment}/{dataset}/{pair.name}/{row}/seed{seed}/metrics.json"
                     runs.append(_run(dataset, pair.teacher, pair.student, row, seed, path, identity))
-    groups = len(config.datasets) * len(config.pairs) * len(config.seeds)
-    num_jobs = None if jobs is None else max(jobs // config.recipes[config.student_recipe].threads, 1)
-    rows, are_alike = tuple(config.methods), groups == len(config.seeds)
-    packs = cut_packs(rows, config.students_per_job, groups=groups, num_jobs=num_jobs, are_alike=are_alike)
+    packs = _packs(config, jobs, at_most=None)
     return Plan(config, config_file, tuple(teachers.values()), tuple(runs), packs)
+
+
+def for_cluster(plan: Plan, *, jobs: int | None, at_most: int | None) -> Plan:
+    """Return the plan for jobs on other machines, with packs of `at_most` students where the plan may cut them."""
+    return replace(plan, packs=_packs(plan.config, jobs, at_most=at_most), is_for_cluster=True)
+
+
+def _packs(config: Experiment, jobs: int | None, *, at_most: int | None) -> tuple[Pack, ...]:
+    groups = len(config.datasets) * len(config.pairs) * len(config.seeds)
+    return cut_packs(
+        tuple(config.methods),
+        config.students_per_job,
+        groups=groups,
+        num_jobs=jobs,
+        are_alike=groups == len(config.seeds),
+        at_most=at_most,
+    )
 
 
 def _run(

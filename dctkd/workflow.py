@@ -2,23 +2,70 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dctkd.config import resolve
-from dctkd.engine.device import resolve_device
+from dctkd.config import Experiment, resolve
+from dctkd.demand import Demand, Sizes, key_of
+from dctkd.engine.device import DeviceKind, resolve_device
 from dctkd.errors import InputError
-from dctkd.plan import Plan, make_plan, read_plan
+from dctkd.plan import Plan, for_cluster, make_plan
+from dctkd.plan_file import read_plan
+from dctkd.site import with_site
 from dctkd.yaml_text import read_yaml
 
 Answer = TypeVar("Answer")
 
 
+@dataclass(frozen=True)
+class Slots:
+    """What Snakemake may hand out.
+
+    Attributes:
+        cores: Of this machine; None if jobs run elsewhere.
+        jobs: Jobs that a batch system may have at a time; None if all run on this machine.
+        gpus: GPUs that jobs may hold at a time; None if they are not counted.
+    """
+
+    cores: int | None = None
+    jobs: int | None = None
+    gpus: int | None = None
+
+    @property
+    def is_cluster(self) -> bool:
+        """Tell whether jobs run on other machines, of which this one knows nothing."""
+        return self.jobs is not None
+
+    def device_of(self, wanted: str) -> DeviceKind:
+        """Return the kind of device that jobs compute on; on a cluster `auto` is a GPU if there are some to hand out.
+
+        Raises:
+            InputError: If `wanted` is something else than auto, cpu or cuda.
+        """
+        if self.is_cluster and wanted == "auto":
+            return "cuda" if self.gpus else "cpu"
+        return resolve_device(wanted)
+
+    def num_jobs(self, config: Experiment, kind: DeviceKind) -> int | None:
+        """Return how many jobs that train students can run at a time, None if that is not known."""
+        if kind == "cuda" and self.gpus:
+            return min(self.gpus, self.jobs or self.gpus)
+        if self.is_cluster or self.cores is None or kind == "cuda":
+            return self.jobs
+        return max(self.cores // config.recipes[config.student_recipe].threads, 1)
+
+
 def plan_path(experiment: str, results: Path = Path("results")) -> Path:
     """Return where the plan of an experiment is written when Snakemake starts."""
     return results / experiment / "plan.json"
+
+
+def _sizes_path(experiment: str) -> Path:
+    return plan_path(experiment).with_name("sizes.json")
 
 
 def _from_here(path: Path) -> str:
@@ -34,16 +81,13 @@ def _check_files(files: Sequence[str]) -> None:
             read_yaml(Path(_from_here(Path(file))))
 
 
-def open_plan(
-    config: Mapping[str, Any], *, files: Sequence[str], cores: int | None, gpus: int | None, is_main: bool
-) -> Plan:
+def open_plan(config: Mapping[str, Any], *, files: Sequence[str], slots: Slots, is_main: bool) -> Plan:
     """Return the plan for a Snakefile; a mistake in the config ends Snakemake with one line and status 2.
 
     Args:
         config: Snakemake's merged config.
         files: The config files it came from; the last one names it in messages, and method files are relative to it.
-        cores: Cores that Snakemake may use, None on a cluster.
-        gpus: GPUs that Snakemake may hand out, None if it does not count them.
+        slots: What Snakemake may hand out.
         is_main: False in the jobs that Snakemake spawns: they read the plan that the main process wrote, so that
             packs are cut once.
     """
@@ -52,19 +96,60 @@ def open_plan(
     def plan() -> Plan:
         if is_main:
             _check_files(files)
-        experiment = resolve(config, where=where)
+        experiment = resolve(with_site(config), where=where)
         written = plan_path(experiment.experiment)
         if not is_main and written.exists():
             return read_plan(written)
-        jobs = cores if resolve_device(experiment.device) == "cpu" else gpus
-        made = make_plan(experiment, config_file=where, jobs=jobs)
-        if any(recipe.micro_batch is not None for recipe in experiment.recipes.values()):
-            from dctkd.engine.build import require_separable_batches  # imports timm: who splits batches pays for it
-
-            require_separable_batches(made)
-        return made
+        return _made(experiment, where, slots)
 
     return or_stop(plan)
+
+
+def _made(experiment: Experiment, where: str, slots: Slots) -> Plan:
+    kind = slots.device_of(experiment.device)
+    if slots.is_cluster:  # a node of another kind than this one must not choose anew
+        experiment = experiment.model_copy(update={"device": kind})
+    jobs = slots.num_jobs(experiment, kind)
+    made = make_plan(experiment, config_file=where, jobs=jobs)
+    if any(recipe.micro_batch is not None for recipe in experiment.recipes.values()):
+        from dctkd.engine.build import require_separable_batches  # imports timm: who splits batches pays for it
+
+        require_separable_batches(made)
+    if not slots.is_cluster:
+        return made
+    limit_h = experiment.job_hours
+    at_most = None if limit_h is None else demand_of(made, slots).students_within(limit_h)
+    return for_cluster(made, jobs=jobs, at_most=at_most)
+
+
+def demand_of(plan: Plan, slots: Slots) -> Demand:
+    """Return what the jobs of a plan ask for; on a cluster the main process measures once how large networks are.
+
+    What was measured is kept beside the plan. It changes when and where jobs run, never what they compute.
+    """
+    kind = resolve_device(plan.config.device)
+    path = _sizes_path(plan.name)
+    sizes = Sizes.read(path, key=key_of(plan))
+    if sizes is None and slots.is_cluster:
+        sizes = or_stop(lambda: _measured(plan, path))
+    return Demand(plan, sizes, kind)
+
+
+def _measured(plan: Plan, path: Path) -> Sizes:
+    from dctkd.engine.sizes import measure_sizes  # imports timm: once for all calls of an experiment on a cluster
+
+    sizes = measure_sizes(plan, path.parents[1])
+    sizes.write(path)
+    return sizes
+
+
+def ignore_time_warnings() -> None:
+    """Let a job's own Snakemake outlive the signal that its time is nearly over, so that the job can be saved.
+
+    A batch system sends SIGUSR1 to all processes of a job. Those that train take it as a request to save and stop; the
+    Snakemake above them would die of it, and they with it.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def or_stop(ask: Callable[[], Answer]) -> Answer:

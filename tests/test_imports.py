@@ -23,11 +23,18 @@ ALLOWED = {
     "identity": {"config", "errors", "provenance", "data", "methods", "strict"},
     "packs": set(),
     "plan": {"config", "errors", "identity", "metrics", "packs", "provenance"},
+    "plan_file": {"config", "errors", "identity", "packs", "plan"},
+    "site": {"errors", "yaml_text"},
+    "demand": {"config", "engine.device", "plan", "provenance"},
+    "batch_system": set(),
     "locks": {"errors"},
     "store": {"archives", "data.cache", "errors", "locks", "metrics", "plan", "provenance"},
     "store_commands": {"store"},
     "status": {"plan", "store"},
-    "workflow": {"config", "engine.build", "engine.device", "errors", "plan", "yaml_text"},
+    "workflow": {
+        "config", "demand", "engine.build", "engine.device", "engine.sizes", "errors", "plan", "plan_file", "site",
+        "yaml_text",
+    },
     "snakemake_locks": {"locks"},
     "functional": set(),
     "weights": {"errors", "provenance"},
@@ -37,25 +44,25 @@ ALLOWED = {
     "data": {"archives", "config", "errors", "locks", "provenance", "strict", "validation", "worker_pool"},
     "worker_pool": {"errors"},
     "report": {
-        "config", "data.cache", "errors", "metrics", "names", "plan", "store", "provenance", "strict",
+        "config", "data.cache", "errors", "metrics", "names", "plan", "plan_file", "store", "provenance", "strict",
         "validation", "worker_pool", "yaml_text",
     },
     "cgroups": set(),
     "engine": {
-        "cgroups", "config", "data", "errors", "functional", "identity", "large_imports", "locks", "methods", "metrics",
-        "models", "plan", "provenance", "store", "weights",
+        "cgroups", "config", "data", "demand", "errors", "functional", "identity", "large_imports", "locks", "methods",
+        "metrics", "models", "plan", "provenance", "store", "weights",
     },
     "doctor": {
-        "cgroups", "data", "engine.census", "engine.device", "engine.packing", "errors", "models", "plan", "provenance",
-        "snakemake_locks", "status", "store", "weights",
+        "cgroups", "data", "engine.census", "engine.device", "engine.packing", "errors", "models", "plan", "plan_file",
+        "provenance", "snakemake_locks", "status", "store", "weights",
     },
     "cli": {
-        "config", "data", "doctor", "engine", "errors", "exits", "large_imports", "methods", "plan", "report", "status",
-        "store", "store_commands", "targets", "yaml_text",
+        "config", "data", "doctor", "engine", "errors", "exits", "large_imports", "methods", "plan", "plan_file",
+        "report", "site", "status", "store", "store_commands", "targets", "workflow", "yaml_text",
     },
     "__main__": {"cli"},
     "targets": {"errors"},
-    "exits": {"errors", "engine.interrupt", "engine.job"},
+    "exits": {"batch_system", "errors", "engine.interrupt", "engine.job"},
 }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ import yaml
 from dctkd.config import load, resolve
 from dctkd.errors import InputError
 from dctkd.packs import cut_packs
-from dctkd.plan import make_plan, pair_stages, read_plan, read_plan_of_jobs
+from dctkd.plan import make_plan, pair_stages
+from dctkd.plan_file import read_plan, read_plan_of_jobs
 from dctkd.provenance import sha256_of
 
 RAW = {

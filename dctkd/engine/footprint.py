@@ -59,7 +59,7 @@ def step_bytes(learner: Learner) -> int:
     recipe = learner.identity.recipe
     images = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)
     gradients = sum(parameter.nbytes for parameter in learner.parameters)
-    return gradients + _bytes_for_backward(learner.model, images, learner.identity.data.input.crop)
+    return gradients + map_bytes(learner.model, images, learner.identity.data.input.crop)
 
 
 def teacher_bytes(model: nn.Module, spec: ModelSpec, images: int) -> int:
@@ -93,7 +93,8 @@ class Room:
         return True
 
 
-def _bytes_for_backward(model: nn.Module, images: int, input_size: int) -> int:
+def map_bytes(model: nn.Module, images: int, input_size: int) -> int:
+    """Return what autograd keeps of a forward pass on so many square images of a side, in float32."""
     meta = {
         name: tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
         for name, tensor in chain(model.named_parameters(), model.named_buffers())

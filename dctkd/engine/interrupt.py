@@ -22,6 +22,11 @@ PR_SET_PDEATHSIG = 1
 class InterruptedRunError(Exception):
     """The job was asked to stop; its runs are saved and resume when the same command is run again."""
 
+    def __init__(self, message: str, signal_number: int | None = None) -> None:
+        """Say why; `signal_number` is the signal that asked for it, if one did."""
+        super().__init__(message)
+        self.signal_number = signal_number
+
 
 class Interrupt:
     """Remembers that a signal asked the job to stop, and notices that its parent has died."""
@@ -43,7 +48,8 @@ class Interrupt:
         """
         if self.requested:
             cause = f"signal {self.signal_number}" if self.signal_number else "the end of its parent process"
-            raise InterruptedRunError(f"stopped by {cause}; run the same command again to go on")
+            message = f"stopped by {cause}; run the same command again to go on"
+            raise InterruptedRunError(message, self.signal_number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
@@ -73,7 +79,8 @@ def unwinding() -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            raise InterruptedRunError(f"stopped by signal {number}; run the same command again to go on") from None
+            message = f"stopped by signal {number}; run the same command again to go on"
+            raise InterruptedRunError(message, number) from None
 
 
 @contextmanager

@@ -20,7 +20,8 @@ import pandas as pd
 
 from dctkd.errors import InputError
 from dctkd.metrics import OVERLAP_FOLDER
-from dctkd.plan import Plan, Run, read_plan
+from dctkd.plan import Plan, Run
+from dctkd.plan_file import read_plan
 from dctkd.provenance import write_atomic
 from dctkd.report.edges import FoundRun, find_runs, rerun_command
 from dctkd.report.evidence import Evidence, read_object, read_sealed_object

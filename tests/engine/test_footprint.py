@@ -30,7 +30,7 @@ class Flat(nn.Module):
 
 def test_maps_of_a_hand_worked_network_are_counted():
     images, after_sigmoid = 8 * 48 * 4, 8 * 10 * 4
-    assert footprint._bytes_for_backward(Flat(), 8, 4) == images + after_sigmoid
+    assert footprint.map_bytes(Flat(), 8, 4) == images + after_sigmoid
 
 
 NETWORKS = [
@@ -56,14 +56,14 @@ def test_a_forward_without_numbers_keeps_as_many_bytes_as_a_real_one(architectur
         model(torch.randn(2, 3, size, size))
     really = sum(tensor.untyped_storage().nbytes() for place, tensor in saved.items() if place not in weights)
     # Attention without numbers takes the path that keeps its scores: at most a quarter more than the fused one.
-    assert really <= footprint._bytes_for_backward(model, 2, size) <= 1.25 * really
+    assert really <= footprint.map_bytes(model, 2, size) <= 1.25 * really
 
 
 def test_counting_changes_nothing_of_the_network():
     model = build_model("resnet18", num_classes=5, stage_indices=[0], input_size=32).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
-    footprint._bytes_for_backward(model, 4, 32)
+    footprint.map_bytes(model, 4, 32)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
 
@@ -161,7 +161,7 @@ def test_a_student_that_is_left_alone_by_the_cut_and_still_does_not_fit_is_a_res
 PEAK = """
 import sys, torch
 from dctkd.engine.allocator import keep_freed_memory
-from dctkd.engine.footprint import _bytes_for_backward
+from dctkd.engine.footprint import map_bytes
 from dctkd.models import build_model
 
 torch.set_num_threads(1)
@@ -182,7 +182,7 @@ for _ in range(2):
         optimiser.step()
         optimiser.zero_grad()
 weights = sum(parameter.nbytes for parameter in models[0].parameters())
-counted = len(models) * weights + weights + _bytes_for_backward(models[0], 16, 128)  # momentum, gradients, maps
+counted = len(models) * weights + weights + map_bytes(models[0], 16, 128)  # momentum, gradients, maps
 print((peak() - before) / counted)
 """
 

@@ -158,7 +158,7 @@ def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, number):
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number), "results/demo/cost.json")
 
-    monkeypatch.setattr("dctkd.plan.read_plan_of_jobs", refuse)
+    monkeypatch.setattr("dctkd.plan_file.read_plan_of_jobs", refuse)
     monkeypatch.setattr(sys, "argv", ["dctkd", "cost", "results/demo/cost.json", "--plan", "plan.json"])
     with pytest.raises(SystemExit) as done:
         cli.main()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from dctkd import cli
 from dctkd.config import load, resolve
 from dctkd.errors import InputError
-from dctkd.plan import make_plan, read_plan_of_jobs
+from dctkd.plan import make_plan
+from dctkd.plan_file import read_plan_of_jobs
 from tests.conftest import TINY
 from tests.fuzz.cases import JSON_VALUES, NUM_CASES, TEXT, VALUES, mutate, tries
 

@@ -16,7 +16,7 @@ from dctkd.data.cache import PixelCache
 from dctkd.data.check import Request, check
 from dctkd.data.check.report import to_json, to_markdown
 from dctkd.data.prepare import prepare
-from dctkd.plan import read_plan
+from dctkd.plan_file import read_plan
 from dctkd.report.edges import rerun_command
 from tests.data.trees import save_photograph
 from tests.hostile.names import CLASSES, write_hostile_images

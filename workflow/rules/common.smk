@@ -3,25 +3,39 @@
 import re
 from pathlib import Path
 
-from dctkd.engine.device import resolve_device
 from dctkd.metrics import OVERLAP_VERSION
 from dctkd.provenance import write_atomic
 from dctkd.report import report_files
 from dctkd.report.published import published_files
 from dctkd.report.subjects import subject_of
 from dctkd.snakemake_locks import clear_stale_locks
-from dctkd.workflow import open_plan, or_stop, plan_path
+from dctkd.workflow import (
+    Slots,
+    demand_of,
+    ignore_time_warnings,
+    open_plan,
+    or_stop,
+    plan_path,
+)
 
 if workflow.is_main_process:
     clear_stale_locks()
+else:
+    ignore_time_warnings()
 
+GPUS = workflow.global_resources.get("gpu")
+SLOTS = Slots(
+    cores=workflow.resource_settings.cores,
+    jobs=workflow.resource_settings.nodes,
+    gpus=getattr(GPUS, "value", GPUS),
+)
 PLAN = open_plan(
     config,
     files=workflow.configfiles,
-    cores=workflow.cores,
-    gpus=workflow.global_resources.get("gpu"),
+    slots=SLOTS,
     is_main=workflow.is_main_process,
 )
+DEMAND = demand_of(PLAN, SLOTS if workflow.is_main_process else Slots())
 PLAN_FILE = str(plan_path(PLAN.name))
 TARGET = f"paper_tables/{PLAN.name}"
 TABLES = [f"{TARGET}/{name}" for name in or_stop(lambda: report_files(PLAN))]
@@ -29,7 +43,7 @@ REPORTED = or_stop(lambda: published_files(PLAN))
 LOGS = f"results/{PLAN.name}/logs"
 DATASET = f"results/{PLAN.name}/{{dataset}}"
 PAIR = f"{DATASET}/{{teacher}}__{{student}}"
-GPUS_PER_JOB = int(resolve_device(PLAN.config.device) == "cuda")
+GPUS_PER_JOB = int(DEMAND.kind == "cuda")
 
 
 wildcard_constraints:
@@ -66,6 +80,33 @@ def spec_of_overlap(wildcards):
 
 def threads_of(recipe):
     return PLAN.config.recipes[recipe].threads
+
+
+# For jobs that use what they get; on a cluster a profile may give them more with set-threads.
+def all_cores():
+    if PLAN.is_for_cluster:
+        return threads_of(PLAN.config.student_recipe)
+    return SLOTS.cores or 1
+
+
+def minutes_of_teacher(wildcards, attempt):
+    return DEMAND.teacher_minutes(wildcards.dataset, wildcards.teacher, attempt)
+
+
+def memory_of_teacher(wildcards, attempt):
+    return DEMAND.teacher_mb(wildcards.dataset, wildcards.teacher, attempt)
+
+
+def minutes_of_students(number):
+    return lambda w, attempt: DEMAND.students_minutes(
+        w.dataset, (w.teacher, w.student), number, attempt
+    )
+
+
+def memory_of_students(number):
+    return lambda w, attempt: DEMAND.students_mb(
+        w.dataset, (w.teacher, w.student), number, attempt
+    )
 
 
 def teacher_edge(wildcards):

@@ -3,7 +3,7 @@ rule data:
         f"{DATASET}/data.json",
     log:
         f"{LOGS}/{{dataset}}/data.log",
-    threads: workflow.cores or 1
+    threads: all_cores()
     params:
         plan=PLAN_FILE,
         spec=lambda wildcards: PLAN.data_spec(wildcards.dataset),

@@ -52,8 +52,9 @@ rule speed:
         f"results/{PLAN.name}/speed.json",
     log:
         f"{LOGS}/speed.log",
-    # All cores: nothing else runs beside it, so the clock is not disturbed. It computes with the students' threads.
-    threads: workflow.cores or 1
+    # On this machine all cores: nothing else runs beside it, so the clock is not disturbed. It computes with the
+    # students' threads.
+    threads: all_cores()
     resources:
         gpu=GPUS_PER_JOB,
     params:

@@ -19,6 +19,8 @@ for pack in PLAN.packs:
         threads: threads_of(PLAN.config.student_recipe)
         resources:
             gpu=GPUS_PER_JOB,
+            runtime=minutes_of_students(len(pack.methods)),
+            mem_mb=memory_of_students(len(pack.methods)),
         params:
             plan=PLAN_FILE,
             spec=spec_of_students(pack.methods),

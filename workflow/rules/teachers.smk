@@ -10,6 +10,8 @@ rule teacher:
     threads: threads_of(PLAN.config.teacher_recipe)
     resources:
         gpu=GPUS_PER_JOB,
+        runtime=minutes_of_teacher,
+        mem_mb=memory_of_teacher,
     params:
         plan=PLAN_FILE,
         spec=spec_of_teacher,
