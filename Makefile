@@ -1,6 +1,7 @@
 # make demo    environment + the default experiment            make check   the fast half of the tests, with all linters
 # make test    environment + linters + the whole test suite    make bench   speed of this machine, as ratios
 # make faults  kills the demo at random points, compares bits
+# make test-slurm  installs SLURM where it may, and runs experiments on it
 #
 # Everything lives in .venv; a change of requirements.lock or pyproject.toml renews it in the same call.
 
@@ -13,9 +14,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 READY := .venv/.ready
 PEERS := .venv/.peers
-PYTEST := python -m pytest -q -n 2 --dist worksteal
+PYTEST := python -m pytest -q -n 2 --dist worksteal -m "not slurm"
 
-.PHONY: demo test check lint bench faults env lock catalogue golden clean
+.PHONY: demo test test-slurm check lint bench faults env lock catalogue golden clean
 
 demo: $(READY)
 	snakemake --cores all
@@ -24,7 +25,12 @@ test: lint
 	$(PYTEST)
 
 check: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slurm and not slow"
+
+# About 6 minutes. As root of a machine with apt-get it installs slurm-wlm and munge; elsewhere the tests say why they are skipped.
+test-slurm: $(READY)
+	tests/slurm/install.sh
+	python -m pytest -q -rs -m slurm tests/slurm
 
 lint: $(READY)
 	ruff check .
@@ -61,7 +67,7 @@ $(READY): requirements.lock pyproject.toml
 # Newest versions that pyproject.toml allows, with hashes, for every platform; names no package index.
 lock: $(READY)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
-		--extra dev --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+		--extra dev --extra cluster --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-deps \
 		--custom-compile-command "make lock" --output-file benchmarks/peers.lock benchmarks/peers.in
 
