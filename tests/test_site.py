@@ -42,8 +42,6 @@ VALUES = {
 @pytest.mark.parametrize("key", SITE_KEYS)
 def test_no_run_knows_of_what_a_site_says(tiny, key):
     assert key in Experiment.model_fields
-    plans = [
-        make_plan(resolve({**tiny, **change}, where="t"), config_file="t") for change in ({}, {key: VALUES[key]})
-    ]
+    plans = [make_plan(resolve({**tiny, **change}, where="t"), config_file="t") for change in ({}, {key: VALUES[key]})]
     assert plans[0].config != plans[1].config
     assert [run.spec for run in plans[0].runs] == [run.spec for run in plans[1].runs]
