@@ -27,6 +27,7 @@ from dctkd.identity import (
     identify_model,
     is_identity,
 )
+from dctkd.late_files import latency_of, patiently
 from dctkd.metrics import OVERLAP_VERSION
 from dctkd.packs import Pack, cut_packs
 from dctkd.provenance import sha256_of
@@ -219,7 +220,7 @@ def read_plan_of_jobs(path: Path) -> Plan:
     Raises:
         InputError: As in `read_plan`, and for an identity that was changed.
     """
-    plan = read_plan(path)
+    plan = patiently(lambda: read_plan(path), path.parent, latency_of(path))
     teachers = {(teacher.dataset, teacher.teacher, teacher.spec) for teacher in plan.teachers}
     alike: dict[tuple[str | None, ...], Mapping[str, Any]] = {}
     try:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from dctkd.config import resolve
 from dctkd.engine.device import resolve_device
 from dctkd.errors import InputError
+from dctkd.late_files import latency_of, settled
 from dctkd.plan import Plan, make_plan, read_plan
 from dctkd.yaml_text import read_yaml
 
@@ -54,7 +55,8 @@ def open_plan(
             _check_files(files)
         experiment = resolve(config, where=where)
         written = plan_path(experiment.experiment)
-        if not is_main and written.exists():
+        latency_s = latency_of(written, experiment.shared_results, experiment.latency_s)
+        if not is_main and settled(written.exists, bool, written.parent, latency_s):
             return read_plan(written)
         jobs = cores if resolve_device(experiment.device) == "cpu" else gpus
         made = make_plan(experiment, config_file=where, jobs=jobs)
