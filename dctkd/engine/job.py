@@ -5,11 +5,11 @@ Imports no torch until something must be trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dctkd.engine.device import DeviceKind, Precision, resolve_device, resolve_precision
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
@@ -20,6 +20,9 @@ from dctkd.late_files import latency_of, settled
 from dctkd.locks import Held, Patience
 from dctkd.plan import Plan, Run
 from dctkd.store import RunFolder, Store, digest_of, read_edge
+
+if TYPE_CHECKING:
+    from dctkd.data.cache import PixelCache
 
 
 class FailedRunsError(Exception):
@@ -48,6 +51,23 @@ class Job:
     teacher_folder: RunFolder | None
     device: DeviceKind
     show_progress: bool
+    pixels: PixelCache | None = None
+
+    @contextmanager
+    def with_pixels(self, ask: Callable[[], object] = lambda: None) -> Iterator[Job]:
+        """Give the job with its pixels opened, from this node's disk if the experiment has them staged there.
+
+        Args:
+            ask: Called now and then while pixels are copied; may raise, to stop the job.
+        """
+        from dctkd.data.staging import Staging, near_pixels
+
+        config = self.plan.config
+        limit = None if config.stage_limit_gb is None else config.stage_limit_gb * 1e9
+        staging = None if config.stage_to is None else Staging(config.stage_to, limit)
+        shared, latency_s = self.store.results / self.data["cache"], self.store.latency_s or 0.0
+        with near_pixels(shared, self.data["fingerprint"], staging, latency_s=latency_s, ask=ask) as cache:
+            yield replace(self, pixels=cache)
 
     @property
     def identity(self) -> Identity:
@@ -178,7 +198,8 @@ def _train(job: Job, claims: Mapping[Task, Held], interrupt: Interrupt) -> list[
     import_large("timm", "dctkd.engine.pack")
     from dctkd.engine.pack import train_tasks
 
-    return train_tasks(job, list(claims), claims, interrupt)
+    with job.with_pixels(interrupt.raise_if_requested) as ready:
+        return train_tasks(ready, list(claims), claims, interrupt)
 
 
 def _refuse_to_train_twice(pending: Sequence[Task], trained: set[Task]) -> None:
