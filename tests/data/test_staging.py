@@ -381,7 +381,7 @@ def test_a_dead_job_does_not_keep_its_copy(packed, node):
     assert copies(node) == ["set1"]
 
 
-def test_a_copy_that_is_removed_in_the_moment_it_is_found_is_not_used(shared, node, monkeypatch):
+def test_a_copy_that_is_replaced_in_the_moment_it_is_found_is_locked_anew(shared, node, monkeypatch):
     use(shared, node)
     (copy,) = [path for path in node.iterdir() if path.is_dir()]
     flock = fcntl.flock
@@ -389,8 +389,10 @@ def test_a_copy_that_is_removed_in_the_moment_it_is_found_is_not_used(shared, no
     def after_it_went(handle, kind):
         monkeypatch.setattr(staging.fcntl, "flock", flock)
         copy.rename(copy.with_name(".gone"))
+        shutil.copytree(copy.with_name(".gone"), copy)
         flock(handle, kind)
 
     monkeypatch.setattr(staging.fcntl, "flock", after_it_went)
-    assert use(shared, node) == bits_of(PixelCache.open(shared))
-    assert copies(node) == ["set0"]
+    fingerprint = PixelCache.open(shared).fingerprint
+    with near_pixels(shared, fingerprint, Staging(str(node))):
+        assert not staging._is_unused(copy)
