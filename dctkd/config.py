@@ -281,6 +281,16 @@ class Experiment(Strict):
         gt=0,
         description="seconds that a job waits for runs that others train, then it ends with status 75; null: no limit",
     )
+    shared_results: bool | Literal["auto"] = Field(
+        "auto", description="whether other machines write to results/ too; auto: as the type of its file system says"
+    )
+    latency_s: float = Field(
+        60.0, ge=0, description="seconds that files of other machines may be seen late where results are shared"
+    )
+    stage_to: str | None = Field(
+        None, description="folder on a node's own disk that jobs copy pixels to; $VARIABLES are those of the job"
+    )
+    stage_limit_gb: float | None = Field(None, gt=0, description="GB (10^9 bytes) of all copies there; null: no limit")
 
     @model_validator(mode="before")
     @classmethod

@@ -102,11 +102,12 @@ class Held:
     def _renew(self, file: int) -> None:
         try:
             owner = _read(self.path)
-            os.utime(file)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                return  # a file system that is not reachable for a while says nothing about the lock
             owner = None
-        except OSError:  # a file system that is not reachable for a while says nothing about the lock
-            return
+        with suppress(OSError):  # over NFS the file may be gone though it is open: the record at its place tells
+            os.utime(file)
         # Blank once: somebody is just writing a record. Blank twice: taken over and given back.
         self._num_blanks = 0 if owner else self._num_blanks + 1
         if self._num_blanks > 1 or (owner is not None and owner.token != self.owner.token):
@@ -202,8 +203,10 @@ def try_lock(path: Path) -> Held | None:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         owner = _take(path, file)
-    except BaseException:
+    except BaseException as error:
         os.close(file)
+        if isinstance(error, OSError) and error.errno == errno.ESTALE:
+            return None  # given back on another machine since it was opened: the next try finds another file
         raise
     if owner is None:
         os.close(file)
@@ -229,8 +232,8 @@ def _take(path: Path, file: int) -> Owner | None:
     os.fsync(file)
     if is_mine is None:
         time.sleep(SETTLE_S)
-        return owner if read_owner(path) == owner else None
-    return owner
+    # Looked up by name once more: what a network file system remembers of the name may be a file that is gone.
+    return owner if read_owner(path) == owner else None
 
 
 def _is_at(path: Path, file: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from dctkd.config import Experiment
 from dctkd.errors import InputError, shown
 from dctkd.identity import is_identity
+from dctkd.late_files import latency_of, patiently
 from dctkd.packs import Pack
 from dctkd.plan import Plan, Run
 
@@ -41,7 +42,7 @@ def read_plan_of_jobs(path: Path) -> Plan:
     Raises:
         InputError: As in `read_plan`, and for an identity that was changed.
     """
-    plan = read_plan(path)
+    plan = patiently(lambda: read_plan(path), path.parent, latency_of(path))
     teachers = {(teacher.dataset, teacher.teacher, teacher.spec) for teacher in plan.teachers}
     alike: dict[tuple[str | None, ...], Mapping[str, Any]] = {}
     try:

@@ -66,6 +66,16 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def sync_folder(path: Path) -> None:
+    """Bring the names of a folder's files to the disk, where the file system can be asked for that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def sha256_of_bytes(content: bytes) -> str:
     """Return the hex SHA-256 of bytes."""
     return hashlib.sha256(content).hexdigest()

@@ -19,6 +19,10 @@ SITE_KEYS = (
     "job_hours",
     "checkpoint_every_s",
     "wait_limit_s",
+    "shared_results",
+    "latency_s",
+    "stage_to",
+    "stage_limit_gb",
 )
 """Keys of an experiment that say how it runs, not what it computes: no run's identity depends on them."""
 

@@ -13,6 +13,7 @@ from dctkd.config import Experiment, resolve
 from dctkd.demand import Demand, Sizes, key_of
 from dctkd.engine.device import DeviceKind, resolve_device
 from dctkd.errors import InputError
+from dctkd.late_files import latency_of, settled
 from dctkd.plan import Plan, for_cluster, make_plan
 from dctkd.plan_file import read_plan
 from dctkd.site import with_site
@@ -98,7 +99,8 @@ def open_plan(config: Mapping[str, Any], *, files: Sequence[str], slots: Slots, 
             _check_files(files)
         experiment = resolve(with_site(config), where=where)
         written = plan_path(experiment.experiment)
-        if not is_main and written.exists():
+        latency_s = latency_of(written, experiment.shared_results, experiment.latency_s)
+        if not is_main and settled(written.exists, bool, written.parent, latency_s):
             return read_plan(written)
         return _made(experiment, where, slots)
 

@@ -36,6 +36,10 @@ VALUES = {
     "job_hours": 3.0,
     "checkpoint_every_s": 5.0,
     "wait_limit_s": 9.0,
+    "shared_results": True,
+    "latency_s": 7.0,
+    "stage_to": "/scratch/dctkd",
+    "stage_limit_gb": 8.0,
 }
 
 

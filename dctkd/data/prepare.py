@@ -14,6 +14,7 @@ from dctkd.data.manifest import SPLITS, Manifest, OnProblem, Rendered, Split, ch
 from dctkd.data.packing import Progress, pack
 from dctkd.data.unfinished import part_folder, unfinished_folders
 from dctkd.errors import InputError
+from dctkd.late_files import settled
 from dctkd.locks import waiting
 from dctkd.provenance import canonical_json, sha256_of
 
@@ -29,6 +30,8 @@ def prepare(
     target: Path,
     workers: int,
     progress: Progress | None = None,
+    *,
+    latency_s: float = 0.0,
 ) -> PixelCache:
     """Return the pixel cache of a dataset, made in `target` if it is not there yet.
 
@@ -45,6 +48,7 @@ def prepare(
         target: Folder of the cache.
         workers: Processes that decode; changes speed only.
         progress: Called with the number of images done and of all images.
+        latency_s: For how long a cache that another machine made may be seen late; it is not made again meanwhile.
 
     Raises:
         InputError: If options, root, lists, images, disk or target cannot be used; the target is as it was before.
@@ -66,7 +70,8 @@ def prepare(
         check_problems(manifest, on_problem)
         request["signature"] = _signature(manifest)
     with waiting(target.parent / f".{target.name}.lock", str(target)):
-        cache = _existing(target, request)
+        latency_s = latency_s if latency_s and _is_there(target) else 0.0
+        cache = settled(lambda: _existing(target, request), lambda cache: cache is not None, target, latency_s)
         _clear_away(target, keep=None if cache else part_folder(target, request))
         if cache is None:
             dataset: Manifest | dict[Split, Rendered] = manifest or {
@@ -82,6 +87,16 @@ def prepare(
                 progress=progress,
             )
     return cache
+
+
+def _is_there(target: Path) -> bool:
+    """Tell whether a folder is there; a server answers this truly, whatever is remembered of a listing."""
+    try:
+        target.mkdir()
+    except FileExistsError:
+        return True
+    target.rmdir()
+    return False
 
 
 def _existing(target: Path, request: Mapping[str, Any]) -> PixelCache | None:

@@ -10,6 +10,7 @@ from dctkd.data.cache import PixelCache, fingerprint_of
 from dctkd.data.decode import digest_of_pixels
 from dctkd.data.manifest import SPLITS, Split
 from dctkd.errors import InputError
+from dctkd.late_files import latency_of, patiently
 from dctkd.worker_pool import map_chunks
 
 CHUNK_IMAGES = 256
@@ -18,7 +19,8 @@ CHUNK_IMAGES = 256
 def verify_cache(path: Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> PixelCache:
     """Compute the fingerprint of a cache anew, from its pixels, masks, labels, ids and class names.
 
-    Reads the cache once; takes as long as the disk or SHA-256 needs for that.
+    Reads the cache once; takes as long as the disk or SHA-256 needs for that. On a file system that machines share,
+    what does not fit is read again until late files had their time to be seen.
 
     Args:
         path: Folder of the cache.
@@ -31,6 +33,10 @@ def verify_cache(path: Path, *, workers: int = 1, progress: Callable[[int, int],
     Raises:
         InputError: If there is no cache, or it is not what was packed.
     """
+    return patiently(lambda: _verify(path, workers, progress), path, latency_of(path))
+
+
+def _verify(path: Path, workers: int, progress: Callable[[int, int], None] | None) -> PixelCache:
     cache = PixelCache.open(path)
     images: list[tuple[Split, int]] = [(split, index) for split in SPLITS for index in range(cache.num_images(split))]
     chunks = [images[first : first + CHUNK_IMAGES] for first in range(0, len(images), CHUNK_IMAGES)]

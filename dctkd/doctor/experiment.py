@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from dctkd.data.cache import PixelCache, read_header
 from dctkd.data.disk_space import DISK_MARGIN, readable_bytes
 from dctkd.data.fetch.official_sources import OFFICIAL_SOURCES
 from dctkd.data.manifest import SPLITS, check_problems
+from dctkd.data.staging import NotStagedError, Staging
 from dctkd.data.survey import manifest_of
 from dctkd.doctor.finding import Finding, Surroundings, counted, existing
 from dctkd.doctor.torch_process import ask_networks
@@ -105,6 +107,29 @@ def disk(surroundings: Surroundings) -> Iterator[Finding]:
         yield Finding("disk needed", "note" if unknown else "ok", text)
 
 
+def staging(surroundings: Surroundings) -> Iterator[Finding]:
+    """Look whether pixels can be copied to this node's disk, if the experiment wants that; jobs do without."""
+    plan = surroundings.plan
+    if plan is None or plan.config.stage_to is None:
+        return
+    try:
+        folder = Staging(plan.config.stage_to).folder()
+    except NotStagedError as error:
+        yield Finding("staging", "note", f"{error}; jobs in which it is so read pixels from results/cache")
+        return
+    place, limit_gb = existing(folder), plan.config.stage_limit_gb
+    free = shutil.disk_usage(place).free
+    sizes = [pixel_bytes(plan, name, size) for name, size in _sizes(surroundings).items() if isinstance(size, Census)]
+    text = f"pixels of about {readable_bytes(sum(sizes))} are copied to {folder}, {readable_bytes(free)} free"
+    if not os.access(place, os.W_OK | os.X_OK):
+        text = f"{folder} cannot be written here; jobs in which it is so read pixels from results/cache"
+        yield Finding("staging", "warning", text)
+    elif sum(sizes) > min(free, math.inf if limit_gb is None else limit_gb * 1e9):
+        yield Finding("staging", "note", f"{text}: not all of them at a time; make space, or raise stage_limit_gb")
+    else:
+        yield Finding("staging", "ok", text)
+
+
 def progress(surroundings: Surroundings) -> Iterator[Finding]:
     """Tell where the experiment stands."""
     plan = surroundings.plan
@@ -115,7 +140,7 @@ def progress(surroundings: Surroundings) -> Iterator[Finding]:
     yield Finding("progress", "ok", f"of {counts.total()} runs: {text}")
 
 
-CHECKS = (config, datasets, networks, disk, progress)
+CHECKS = (config, datasets, networks, disk, staging, progress)
 
 
 @lru_cache(maxsize=1)

@@ -14,8 +14,8 @@ from dctkd.data.disk_space import readable_bytes
 from dctkd.data.unfinished import JOURNAL
 from dctkd.doctor.finding import Finding, Surroundings, counted
 from dctkd.doctor.processes import Process, processes_in
-from dctkd.doctor.storage import is_network, kind_of_file_system
 from dctkd.errors import InputError
+from dctkd.file_systems import is_network, kind_of_file_system
 from dctkd.plan_file import read_plan
 from dctkd.snakemake_locks import is_ours
 from dctkd.store import RunFolder, Store

@@ -14,6 +14,7 @@ import psutil
 from dctkd.cgroups import free_memory_bytes
 from dctkd.data.disk_space import readable_bytes
 from dctkd.doctor.finding import Finding, Surroundings, existing
+from dctkd.file_systems import is_network, kind_of_file_system
 
 LITTLE_DISK_BYTES = 2 * 10**9
 LITTLE_TEMPORARY_BYTES = 200 * 10**6
@@ -22,12 +23,6 @@ FEW_INODES = 10_000
 MEMORY_PER_JOB_BYTES = 10**9
 """About what a job of the demo takes; libraries alone take half of it."""
 
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        *("nfs", "nfs4", "lustre", "beegfs", "gpfs", "ceph", "glusterfs", "panfs", "orangefs", "afs"),
-        *("cifs", "smb3", "smbfs", "9p", "sshfs", "davfs", "s3fs", "gcsfuse"),
-    }
-)
 WRITTEN = ("results", "results/store", "results/cache", "paper_tables", ".snakemake", ".snakemake/locks")
 
 
@@ -100,7 +95,10 @@ def file_system(surroundings: Surroundings) -> Iterator[Finding]:
     """Tell where results lie on another machine's disk."""
     kind, source = kind_of_file_system(existing(surroundings.results))
     if is_network(kind):
-        text = f"results lie on {kind} ({source}): locks rely on heartbeats there, so a dead run is free only later"
+        text = (
+            f"results lie on {kind} ({source}): locks rely on heartbeats there, so a dead run is free only later, and "
+            "what seems damaged or missing is looked at again for a minute (shared_results, latency_s)"
+        )
         yield Finding("file system", "note", text)
 
 
@@ -140,20 +138,6 @@ def temporary_folder() -> Path | None:
     named = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
     folders = [Path(name) for name in (*named, "/tmp", "/var/tmp", "/usr/tmp") if name]
     return next((folder for folder in folders if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)), None)
-
-
-def kind_of_file_system(path: Path) -> tuple[str, str]:
-    """Return the kind of file system that a path lies on and what is mounted there; two empty texts if unknown."""
-    real = path.resolve()
-    mounted = [part for part in psutil.disk_partitions(all=True) if real.is_relative_to(part.mountpoint)]
-    # Of mounts at one place the last covers the others; max keeps the first, so the order is turned.
-    inner = max(reversed(mounted), key=lambda part: len(part.mountpoint), default=None)
-    return (inner.fstype, inner.device) if inner else ("", "")
-
-
-def is_network(kind: str) -> bool:
-    """Tell whether a kind of file system is another machine's disk."""
-    return kind.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS
 
 
 def _free_inodes(place: Path) -> int | None:

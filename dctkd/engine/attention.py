@@ -26,7 +26,7 @@ from dctkd.data.cache import PixelCache
 from dctkd.data.central_crop import central_corners
 from dctkd.engine.build import network_of, stages_of
 from dctkd.engine.columns import column_of_numbers, column_of_texts
-from dctkd.engine.job import make_job
+from dctkd.engine.job import Job, make_job
 from dctkd.engine.learner import LoopShape
 from dctkd.engine.overlap import Wanted
 from dctkd.engine.stream import Stream
@@ -65,11 +65,15 @@ def measure(plan: Plan, wanted: Sequence[Wanted], results: Path, *, sources: Seq
     Raises:
         InputError: If the teacher's run or a student's is damaged.
     """
-    job = make_job(plan, [one.run for one in wanted], results, device=device)
+    with make_job(plan, [one.run for one in wanted], results, device=device).with_pixels() as job:
+        _measure(job, wanted, sources)
+
+
+def _measure(job: Job, wanted: Sequence[Wanted], sources: Sequence[str]) -> None:
+    assert job.pixels is not None
     torch.set_num_threads(job.identity.recipe.threads)
     place = torch.device(job.device)
-    cache = PixelCache.open(results / job.data["cache"])
-    identity, pairing = job.identity, stages_of(job.identity)
+    cache, identity, pairing = job.pixels, job.identity, stages_of(job.identity)
     shape = LoopShape(1, 1, place, _precision_of(wanted[0]))
     inputs, batch_size = identity.data.input, identity.recipe.batch_size
     stream = Stream(cache, inputs, 0, batch_size, 1, place, may_be_resident=False)  # each image is seen once
@@ -77,7 +81,7 @@ def measure(plan: Plan, wanted: Sequence[Wanted], results: Path, *, sources: Seq
         cache,
         format_name=identity.data.format,
         options=identity.data.options,
-        root=plan.data_root(wanted[0].run.dataset),
+        root=job.plan.data_root(wanted[0].run.dataset),
         crop=identity.data.input.crop,
     )
     assert job.teacher is not None

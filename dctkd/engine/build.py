@@ -113,7 +113,7 @@ def build_teacher(job: Job, cache: PixelCache, pairing: Pairing, device: torch.d
     assert job.teacher_folder is not None
     identity = Identity.model_validate(job.teacher.identity)
     weights = job.teacher_folder.path / "weights.safetensors"
-    if not weights.is_file():
+    if not job.teacher_folder.has_file(weights.name):
         edge = job.store.results / job.teacher.path
         raise InputError(
             f"{weights}: the teacher's weights are gone; delete {job.teacher_folder.path} and {edge}, "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dctkd.data.survey import survey
+from dctkd.late_files import latency_of
 from dctkd.plan import Plan, Run
 from dctkd.store import read_edge
 
@@ -28,7 +29,8 @@ def published_census(plan: Plan, results: Path) -> dict[str, Census]:
     Raises:
         InputError: If a data.json is missing or not whole.
     """
-    edges = {name: read_edge(results / plan.name / name / "data.json") for name in plan.config.datasets}
+    latency_s = latency_of(results, plan.config.shared_results, plan.config.latency_s)
+    edges = {name: read_edge(results / plan.name / name / "data.json", latency_s) for name in plan.config.datasets}
     return {
         name: Census(edge["num_classes"], edge["num_train_images"], edge["num_test_images"])
         for name, edge in edges.items()

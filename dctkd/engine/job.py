@@ -5,20 +5,24 @@ Imports no torch until something must be trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dctkd.engine.device import DeviceKind, Precision, resolve_device, resolve_precision
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
 from dctkd.errors import InputError
 from dctkd.identity import Identity
 from dctkd.large_imports import import_large
+from dctkd.late_files import latency_of, settled
 from dctkd.locks import Held, Patience
 from dctkd.plan import Plan, Run
 from dctkd.store import RunFolder, Store, digest_of, read_edge
+
+if TYPE_CHECKING:
+    from dctkd.data.cache import PixelCache
 
 
 class FailedRunsError(Exception):
@@ -47,6 +51,23 @@ class Job:
     teacher_folder: RunFolder | None
     device: DeviceKind
     show_progress: bool
+    pixels: PixelCache | None = None
+
+    @contextmanager
+    def with_pixels(self, ask: Callable[[], object] = lambda: None) -> Iterator[Job]:
+        """Give the job with its pixels opened, from this node's disk if the experiment has them staged there.
+
+        Args:
+            ask: Called now and then while pixels are copied; may raise, to stop the job.
+        """
+        from dctkd.data.staging import Staging, near_pixels
+
+        config = self.plan.config
+        limit = None if config.stage_limit_gb is None else config.stage_limit_gb * 1e9
+        staging = None if config.stage_to is None else Staging(config.stage_to, limit)
+        shared, latency_s = self.store.results / self.data["cache"], self.store.latency_s or 0.0
+        with near_pixels(shared, self.data["fingerprint"], staging, latency_s=latency_s, ask=ask) as cache:
+            yield replace(self, pixels=cache)
 
     @property
     def identity(self) -> Identity:
@@ -74,12 +95,13 @@ def make_job(
         raise InputError(
             "runs of one job must share dataset, teacher and seed; call dctkd train once for each combination"
         )
-    store = Store(results)
-    data = read_edge(results / plan.name / first.dataset / "data.json")
+    latency_s = latency_of(results, plan.config.shared_results, plan.config.latency_s)
+    store = Store(results, latency_s)
+    data = read_edge(results / plan.name / first.dataset / "data.json", latency_s)
     teacher = teacher_folder = None
     if first.student is not None:
         teacher = plan.teacher_of(first)
-        edge = read_edge(results / teacher.path)
+        edge = read_edge(results / teacher.path, latency_s)
         if edge.get("status") != "ok":
             raise InputError(
                 f"{results / teacher.path}: the teacher's status is {edge.get('status')}, students need one that is "
@@ -128,7 +150,7 @@ def run_job(job: Job, interrupt: Interrupt) -> None:
     while pending := [task for task in pending if task not in failed and not task.folder.is_finished()]:
         _refuse_to_train_twice(pending, trained)
         with ExitStack() as stack:
-            claims = _claim(pending, stack)
+            claims = _claim(pending, stack, interrupt)
             if claims:
                 failed += _train(job, claims, interrupt)
                 trained |= {task for task, held in claims.items() if not held.is_lost}
@@ -143,31 +165,48 @@ def run_job(job: Job, interrupt: Interrupt) -> None:
         raise FailedRunsError(f"{len(failed)} of {len(job.tasks)} runs crashed: {names}; {reason}")
 
 
-def _claim(pending: Sequence[Task], stack: ExitStack) -> dict[Task, Held]:
-    """Return the locks of the runs that nobody else trains."""
-    claims = {}
+def _claim(pending: Sequence[Task], stack: ExitStack, interrupt: Interrupt) -> dict[Task, Held]:
+    """Return the locks of the runs that nobody else trains, and that are not finished."""
+    new, claims = set(), {}
     for task in pending:
+        new |= {task} if task.folder.make() else set()
         held = task.folder.claim()
-        if held is None:
-            continue
-        stack.enter_context(held)
-        if not task.folder.is_finished():  # not finished between the two looks
+        if held is not None:
+            claims[task] = stack.enter_context(held)
+    _let_results_be_seen([task.folder for task in claims if task not in new], interrupt)
+    for task in list(claims):
+        if task.folder.is_finished():  # between the two looks
+            del claims[task]
+        else:
             task.folder.discard_damage()
-            claims[task] = held
     return claims
+
+
+def _let_results_be_seen(folders: Sequence[RunFolder], interrupt: Interrupt) -> None:
+    """Where results are shared, give what another machine has finished the time to be seen; the locks are ours."""
+    if folders and folders[0].latency_s:
+        settled(
+            lambda: all(folder.is_finished() for folder in folders),
+            bool,
+            [folder.path for folder in folders],
+            folders[0].latency_s,
+            ask=interrupt.raise_if_requested,
+        )
 
 
 def _train(job: Job, claims: Mapping[Task, Held], interrupt: Interrupt) -> list[Task]:
     import_large("timm", "dctkd.engine.pack")
     from dctkd.engine.pack import train_tasks
 
-    return train_tasks(job, list(claims), claims, interrupt)
+    with job.with_pixels(interrupt.raise_if_requested) as ready:
+        return train_tasks(ready, list(claims), claims, interrupt)
 
 
 def _refuse_to_train_twice(pending: Sequence[Task], trained: set[Task]) -> None:
     """Stop instead of training for ever what does not become finished."""
     for task in pending:
-        if task in trained:
+        folder = task.folder
+        if task in trained and not settled(folder.is_finished, bool, folder.path, folder.latency_s):
             raise InputError(
                 f"{task.folder.path}: the run is trained but cannot be read back ({'; '.join(task.folder.damage())}); "
                 "delete that folder, check the disk, and run the same command again"

@@ -14,6 +14,7 @@ from typing import Any
 
 from dctkd.errors import InputError, did_you_mean
 from dctkd.large_imports import import_large
+from dctkd.late_files import latency_of, settled
 from dctkd.metrics import OVERLAP_FOLDER, OVERLAP_VERSION
 from dctkd.plan import Plan, Run
 from dctkd.store import RunFolder, Store, read_edge, write_json
@@ -46,13 +47,17 @@ class Wanted:
         if self.status != "ok":
             return f"the run's status is {self.status}"
         if not (self.folder.path / WEIGHTS).is_file():
-            self.folder.require_whole()
+            self.folder.require_whole()  # where results are shared, the weights may be seen only after a while
+        if not (self.folder.path / WEIGHTS).is_file():
             return "its weights were not kept (keep_weights)"
         return None
 
     def summary(self, sources: Sequence[str]) -> dict[str, Any] | None:
         """Return what was measured before, or None if any of it is not whole or it lacks a map source."""
-        if flaws := self.folder.damage_of_measurements(self.target):
+        folder = self.folder
+        if flaws := settled(
+            lambda: folder.damage_of_measurements(self.target), lambda flaws: not flaws, folder.path, folder.latency_s
+        ):
             logger.warning("%s is damaged (%s); it is measured again", self.target, "; ".join(flaws))
             return None
         try:
@@ -75,7 +80,8 @@ def measure_overlap(plan: Plan, edges: Sequence[Path], results: Path, *, device:
     Raises:
         InputError: If a path names no student's run, a run has not been trained, or they do not belong together.
     """
-    wanted = [_wanted(plan, edge, results) for edge in edges]
+    latency_s = latency_of(results, plan.config.shared_results, plan.config.latency_s)
+    wanted = [_wanted(plan, edge, Store(results, latency_s)) for edge in edges]
     sources = plan.config.map_sources
     missing = [one for one in wanted if one.reason_for_none is None and one.summary(sources) is None]
     if missing:
@@ -90,11 +96,11 @@ def measure_overlap(plan: Plan, edges: Sequence[Path], results: Path, *, device:
         write_json(one.edge, {**content, "digest": one.folder.digest, "spec": one.run.spec})
 
 
-def _wanted(plan: Plan, edge: Path, results: Path) -> Wanted:
+def _wanted(plan: Plan, edge: Path, store: Store) -> Wanted:
     by_path = {run.overlap_path: run for run in plan.runs}
-    path = edge.relative_to(results).as_posix()
+    path = edge.relative_to(store.results).as_posix()
     if path not in by_path:
         raise InputError(f"{edge}: no student of experiment {plan.name} is measured there{did_you_mean(path, by_path)}")
     run = by_path[path]
-    metrics = read_edge(edge.with_name("metrics.json"))
-    return Wanted(run, Store(results).folder(metrics["digest"]), metrics["status"], edge)
+    metrics = read_edge(edge.with_name("metrics.json"), store.latency_s)
+    return Wanted(run, store.folder(metrics["digest"]), metrics["status"], edge)

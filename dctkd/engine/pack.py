@@ -112,7 +112,7 @@ class _Pack:
         self.saved_s, self.saving_s = time.monotonic(), 0.0
         self.speed = Speed(job=job, num_learners=len(self.tasks), device=device)
         identity = job.identity
-        self.cache = PixelCache.open(job.store.results / job.data["cache"])
+        self.cache = job.pixels or PixelCache.open(job.store.results / job.data["cache"])
         inputs, recipe = identity.data.input, identity.recipe
         self.stream = Stream(
             self.cache, inputs, identity.seed, recipe.batch_size, recipe.epochs, device, may_be_resident

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dctkd.errors import InputError
+from dctkd.late_files import latency_of
 from dctkd.plan import Plan
 from dctkd.store import write_json
 
@@ -46,6 +47,7 @@ def publish_data(
         results / folder,
         workers,
         progress,
+        latency_s=latency_of(results, plan.config.shared_results, plan.config.latency_s),
     )
     summary: dict[str, Any] = {
         "fingerprint": cache.fingerprint,

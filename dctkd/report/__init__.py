@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dctkd.late_files import latency_of, patiently
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -118,7 +120,8 @@ def build(experiment_dir: Path, store: Path, target: Path, *, partial: bool = Fa
     from dctkd.report.page import write_page
     from dctkd.report.tables import make_tables, write_tables
 
-    collected = gather(experiment_dir, store, partial=partial)
+    latency_s = 0.0 if partial else latency_of(experiment_dir)
+    collected = patiently(lambda: gather(experiment_dir, store, partial=partial), experiment_dir, latency_s)
     tables = make_tables(collected)
     tidy = experiment_dir / "tidy.parquet"
     write_tidy(collected.frame, tidy)

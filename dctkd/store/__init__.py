@@ -11,17 +11,19 @@ import json
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dctkd.errors import InputError, shown
+from dctkd.late_files import latency_of, patiently, settled
 from dctkd.locks import Held, is_held, read_owner, try_lock
 from dctkd.plan import Run
-from dctkd.provenance import sha256_of, write_atomic
+from dctkd.provenance import sha256_of, sync_folder, write_atomic
+from dctkd.store.files import KEPT_BY_NFS, link_for_people, remove_file, remove_tree
 from dctkd.store.seal import (
     METRICS,
     SEAL,
@@ -42,9 +44,16 @@ STATUSES = ("ok", "diverged", "oom")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder in the store."""
+    """One run's folder in the store.
+
+    Attributes:
+        path: The folder.
+        latency_s: For how long its files may be seen late (`late_files`). `require_whole` and `has_file` wait for that,
+            all else tells what is seen now.
+    """
 
     path: Path
+    latency_s: float = 0.0
 
     @property
     def digest(self) -> str:
@@ -79,8 +88,27 @@ class RunFolder:
         return flaws_of_run(self.path, metrics)
 
     def is_finished(self) -> bool:
-        """Tell whether the run's metrics are there and nothing of it is damaged."""
+        """Tell whether the run's metrics are there and nothing of it is damaged, at first sight."""
         return self.metrics() is not None and not self.damage()
+
+    def is_begun(self) -> bool:
+        """Tell whether the folder holds anything but a lock."""
+        return self.path.is_dir() and any(
+            not path.name.startswith(("lock", KEPT_BY_NFS)) for path in self.path.iterdir()
+        )
+
+    def make(self) -> bool:
+        """Make the folder; tell whether it was not there, which a server answers truly where a listing may be old."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir()
+        except FileExistsError:
+            return False
+        return True
+
+    def has_file(self, name: str) -> bool:
+        """Tell whether a file of the run is there, after it had its time to be seen."""
+        return settled((self.path / name).is_file, bool, self.path, self.latency_s)
 
     def require_whole(self) -> None:
         """Refuse a run that is not finished or is damaged.
@@ -88,6 +116,9 @@ class RunFolder:
         Raises:
             InputError: If the run cannot be used; the message says what to do.
         """
+        patiently(self._require_whole, self.path, self.latency_s)
+
+    def _require_whole(self) -> None:
         if self.metrics() is None and not os.path.lexists(self.path / METRICS):
             raise InputError(f"{self.path}: the run is not finished; {remedy(self.digest)}")
         if flaws := self.damage():
@@ -96,7 +127,8 @@ class RunFolder:
     def discard_damage(self) -> None:
         """Empty the folder of a finished run that is damaged, so that it is trained again from its start.
 
-        The caller holds the lock, whose file stays. Measurements go too: they are about the weights that go.
+        The caller holds the lock, whose file stays, and has given late files the time to be seen. Measurements go too:
+        they are about the weights that go.
         """
         if flaws := self.damage():
             logger.warning("%s is damaged (%s); the run is trained again", self.path, "; ".join(flaws))
@@ -106,9 +138,9 @@ class RunFolder:
         """Remove all but the lock, metrics.json first: what remains of a torn removal is an unfinished run."""
         for path in sorted(self.path.iterdir(), key=lambda path: (path.name != METRICS, path.name)):
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                remove_tree(path)
             elif not path.name.startswith("lock"):
-                path.unlink()
+                remove_file(path)
 
     def seal(self) -> None:
         """Write files.json over everything that the run has left so far; only metrics.json comes later."""
@@ -128,9 +160,11 @@ class RunFolder:
         return flaws_of_measurements(self.path, folder, (self.metrics() or {}).get("weights_sha256"))
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Write metrics.json with its checksum: from here on the run is finished."""
+        """Write metrics.json with its checksum: from here on the run is finished, also after a power cut."""
         content = {"schema": SCHEMA, **metrics, "digest": self.digest}
+        sync_folder(self.path)  # what metrics.json is about must not be lost when it is not
         write_json(self.path / "metrics.json", {**content, "checksum": sha256_of(content)})
+        sync_folder(self.path)
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Write state.json, which `dctkd status` reads: progress, or why the run failed."""
@@ -159,9 +193,15 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Store:
-    """All runs below `results/store`."""
+    """All runs below `results/store`.
+
+    Attributes:
+        results: The results folder.
+        latency_s: For how long files may be seen late there; None: as its file system says.
+    """
 
     results: Path
+    latency_s: float | None = None
 
     @property
     def path(self) -> Path:
@@ -170,13 +210,17 @@ class Store:
 
     def folder(self, digest: str) -> RunFolder:
         """Return the folder of a run; it need not exist."""
-        return RunFolder(self.path / digest)
+        return RunFolder(self.path / digest, self._latency_s)
+
+    @cached_property
+    def _latency_s(self) -> float:
+        return latency_of(self.results) if self.latency_s is None else self.latency_s
 
     def folders(self) -> Iterator[RunFolder]:
         """Yield every run's folder, finished or not, in order of digest."""
         for path in sorted(self.path.iterdir()) if self.path.is_dir() else ():
             if path.is_dir() and not path.name.startswith("."):  # an import leaves such a folder when it is killed
-                yield RunFolder(path)
+                yield RunFolder(path, self._latency_s)
 
     def publish(self, run: Run, folder: RunFolder) -> None:
         """Copy a finished run's metrics to its edge in the experiment, under the experiment's names.
@@ -184,16 +228,12 @@ class Store:
         Raises:
             InputError: If the run is not finished.
         """
-        metrics = folder.metrics()
+        metrics = settled(folder.metrics, lambda metrics: metrics is not None, folder.path, folder.latency_s)
         if metrics is None:
             raise InputError(f"{folder.path}: run {run.path} has no whole metrics.json; train it again")
         edge = self.results / run.path
         write_json(edge, {**metrics, "run": run.names()})
-        link = edge.parent / "store"
-        target = Path(os.path.relpath(folder.path, edge.parent))
-        if not link.is_symlink() or link.readlink() != target:
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
+        link_for_people(edge.parent / "store", Path(os.path.relpath(folder.path, edge.parent)))
 
 
 def digest_of(spec: str, **known_in_the_job: str | int | None) -> str:
@@ -209,12 +249,21 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomic(path, json_text(content))
 
 
-def read_edge(path: Path) -> dict[str, Any]:
+def read_edge(path: Path, latency_s: float | None = None) -> dict[str, Any]:
     """Read a published edge (data.json, teacher.json, metrics.json).
+
+    Args:
+        path: The edge.
+        latency_s: For how long it may be seen late; None: as its file system says.
 
     Raises:
         InputError: If it is missing or is not whole.
     """
+    latency_s = latency_of(path) if latency_s is None else latency_s
+    return patiently(lambda: _read_edge(path), path.parent, latency_s)
+
+
+def _read_edge(path: Path) -> dict[str, Any]:
     remedy = "delete it and run snakemake again"
     try:
         content = json.loads(path.read_bytes())

@@ -13,13 +13,15 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
 from dctkd.archives import unpack
 from dctkd.errors import InputError
+from dctkd.late_files import latency_of, patiently, settled
 from dctkd.locks import Held, read_owner, try_lock
 from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.store import RunFolder, Store
@@ -64,24 +66,29 @@ def export_runs(
         raise InputError(f"{archive}: expected a name that ends in {' or '.join(SUFFIXES)}")
     edges = published_edges(results, experiments(results))
     chosen = chosen_folders(results, digests, experiment, edges)
-    finished = [folder for folder in chosen if folder.metrics() is not None or folder.damage()]
-    unfinished = [folder.digest for folder in chosen if folder not in finished]
+    latency_s = latency_of(results)
+    unfinished = settled(lambda: _unfinished(chosen), lambda digests: not digests, results, latency_s)
+    finished = [folder for folder in chosen if folder.digest not in unfinished]
     if digests and experiment is None and unfinished:
         raise InputError(f"run {unfinished[0]}: is not finished, so it cannot be exported; train it first")
     if not finished:
         raise InputError(f"{results}: no finished run to export; `dctkd store list` shows what there is")
     together = {folder.digest: folder for folder in (*finished, *_teachers(finished, Store(results)))}
     for folder in together.values():
-        _refuse_flaws(folder)
+        patiently(partial(_refuse_flaws, folder), folder.path, latency_s)
     members = {digest: _members(folder) for digest, folder in sorted(together.items())}
     _write_archive(archive, {f"{digest}/{name}": path for digest, own in members.items() for name, path in own.items()})
     return sorted(together), unfinished
 
 
+def _unfinished(folders: Sequence[RunFolder]) -> list[str]:
+    return [folder.digest for folder in folders if folder.metrics() is None and not folder.damage()]
+
+
 def _teachers(folders: Sequence[RunFolder], store: Store) -> Iterator[RunFolder]:
     digests = {(read_config(folder) or {}).get("teacher_digest") for folder in folders}
     for digest in sorted(digest for digest in digests if digest):
-        if store.folder(digest).metrics() is None:
+        if not store.folder(digest).has_file(METRICS) or store.folder(digest).metrics() is None:
             raise InputError(f"run {digest}: the teacher of a run that is exported is not there; {remedy(digest)}")
         yield store.folder(digest)
 
@@ -180,7 +187,7 @@ def _take_all(store: Store, staging: Path, archive: Path) -> Imported:
         teacher = configs[folder.digest].get("teacher_digest")
         if teacher in done.refused:
             done.refused[folder.digest] = "it learned from another teacher than the one that is here"
-        elif teacher is not None and teacher not in configs and not store.folder(teacher).is_finished():
+        elif teacher is not None and teacher not in configs and not _is_finished(store.folder(teacher)):
             done.refused[folder.digest] = f"its teacher {teacher} is neither here nor in the archive"
         else:
             _take(store, folder, done)
@@ -205,15 +212,16 @@ def _checked(folder: RunFolder, archive: Path) -> dict[str, Any]:
 
 def _take(store: Store, folder: RunFolder, done: Imported) -> None:
     ours = store.folder(folder.digest)
-    if ours.is_finished():
+    if not os.path.lexists(ours.path):
+        with suppress(OSError):  # it is here: another machine made it a moment ago
+            folder.path.rename(ours.path)
+            done.added.append(folder.digest)
+            return
+    if _is_finished(ours):
         if _result(ours) == _result(folder):
             done.known.append(folder.digest)
         else:
             done.refused[folder.digest] = "it is here with other results"
-        return
-    if not os.path.lexists(ours.path):
-        folder.path.rename(ours.path)
-        done.added.append(folder.digest)
         return
     claim = None if ours.path.is_symlink() else ours.claim()
     if claim is None:
@@ -223,6 +231,11 @@ def _take(store: Store, folder: RunFolder, done: Imported) -> None:
         ours.remove_files()
         _move_files(folder.path, ours.path)
     done.added.append(folder.digest)
+
+
+def _is_finished(folder: RunFolder) -> bool:
+    """Tell whether a run of ours is finished, once late files had their time to be seen."""
+    return settled(folder.is_finished, bool, folder.path, folder.latency_s)
 
 
 def _move_files(source: Path, target: Path) -> None:

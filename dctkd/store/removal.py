@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dctkd.late_files import latency_of, settled
 from dctkd.metrics import OVERLAP_FOLDER
 from dctkd.store import RunFolder, Store
+from dctkd.store.files import remove_file, remove_tree
 from dctkd.store.published import experiments, planned_runs, published_edges, require_whole_edges
 from dctkd.store.verify import EVAL, Damage, is_plain_folder, read_config
 
@@ -53,7 +54,7 @@ def delete(garbage: Iterable[Garbage]) -> Iterator[tuple[Garbage, bool]]:
         yield one, _remove((one.path,), one.run, keep_lock=False)
 
 
-def _remove(paths: Iterable[Path], run: RunFolder | None, *, keep_lock: bool) -> bool:
+def _remove(paths: Collection[Path], run: RunFolder | None, *, keep_lock: bool) -> bool:
     if run is not None and run.path.is_symlink():
         return False
     claim = nullcontext() if run is None else run.claim()
@@ -63,12 +64,16 @@ def _remove(paths: Iterable[Path], run: RunFolder | None, *, keep_lock: bool) ->
         for path in paths:
             if run is not None and path == run.path:
                 run.remove_files()
-                if not keep_lock:
-                    shutil.rmtree(path)
+                for former in path.glob("lock?*") if not keep_lock else ():
+                    remove_file(former)
             elif is_plain_folder(path):
-                shutil.rmtree(path)
+                remove_tree(path)
             else:
-                path.unlink(missing_ok=True)
+                remove_file(path)
+    if run is not None and not keep_lock and run.path in paths:
+        # The lock is given back by now: over NFS a file that is open cannot leave its folder.
+        with suppress(OSError):  # another process may have begun the run since
+            run.path.rmdir()
     return True
 
 
@@ -77,11 +82,16 @@ def find_garbage(results: Path) -> tuple[list[Garbage], list[str]]:
 
     A run is needed if an edge or a plan of any experiment names it, or if it is the teacher of one that is. Of needed
     runs, checkpoints can go once they are finished, and so can measurements of former versions and what killed
-    processes were writing more than a day ago.
+    processes were writing more than a day ago. Where results are shared, plans and edges of others get the time to be
+    seen before anything is taken for garbage.
 
     Raises:
         InputError: If a plan or an edge is not whole: what it needs cannot be known.
     """
+    return settled(lambda: _find_garbage(results), lambda found: not found[0], results, latency_of(results))
+
+
+def _find_garbage(results: Path) -> tuple[list[Garbage], list[str]]:
     store = Store(results)
     needed = _needed(results, store)
     garbage: list[Garbage] = []
@@ -93,7 +103,7 @@ def find_garbage(results: Path) -> tuple[list[Garbage], list[str]]:
             left_alone.append(f"{folder.path}: is being trained by {folder.owner()}")
         elif folder.digest in needed:
             garbage += _garbage_in(folder)
-        elif all(path.name.startswith("lock") for path in folder.path.iterdir()):
+        elif not folder.is_begun():
             garbage.append(Garbage(folder.path, "empty", size_of(folder.path), folder))
         elif _spec_of(folder) is None:
             left_alone.append(f"{folder.path}: does not tell which run it is")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dctkd.errors import InputError
+from dctkd.late_files import latency_of, patiently, refresh
 from dctkd.provenance import sha256_of, sha256_of_bytes, sha256_of_file, write_atomic
 
 SEAL, METRICS, CONFIG = "files.json", "metrics.json", "config.yaml"
@@ -222,6 +223,19 @@ def read_sealed(run: Path, name: str) -> bytes | None:
     Raises:
         InputError: If the file is damaged or gone, or its seal is.
     """
+    try:
+        content = _read_sealed(run, name)
+    except InputError:
+        if not (latency_s := latency_of(run)):
+            raise
+        return patiently(lambda: _read_sealed(run, name), (run / name).parent, latency_s)
+    if content is None and latency_of(run):
+        refresh((run / name).parent)
+        content = _read_sealed(run, name)
+    return content
+
+
+def _read_sealed(run: Path, name: str) -> bytes | None:
     path = run / name
     try:
         seal = read_seal(path.parent, run.name)

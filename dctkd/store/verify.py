@@ -13,6 +13,7 @@ import yaml
 
 from dctkd.data.cache import read_header
 from dctkd.errors import InputError
+from dctkd.late_files import latency_of, settled
 from dctkd.metrics import OVERLAP_FOLDER, OVERLAP_VERSION
 from dctkd.provenance import sha256_of
 from dctkd.store import RunFolder, Store, digest_of
@@ -64,6 +65,8 @@ class Verified:
 def verify(results: Path, digests: Sequence[str] = (), experiment: str | None = None) -> Verified:
     """Check runs, what was measured of them, and what was published from them. Nothing is changed.
 
+    Where results are shared, damage is looked at again until late files had their time to be seen.
+
     Args:
         results: The results folder.
         digests: Only these runs; empty: all.
@@ -72,7 +75,16 @@ def verify(results: Path, digests: Sequence[str] = (), experiment: str | None = 
     Raises:
         InputError: If there is no such run.
     """
-    store = Store(results)
+    return settled(
+        lambda: _verify(Store(results, 0.0), digests, experiment),
+        lambda verified: not verified.damages,
+        results,
+        latency_of(results),
+    )
+
+
+def _verify(store: Store, digests: Sequence[str], experiment: str | None) -> Verified:
+    results = store.results
     names = experiments(results)
     all_edges = published_edges(results, names)
     folders = chosen_folders(results, digests, experiment, all_edges)

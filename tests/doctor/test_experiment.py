@@ -193,3 +193,27 @@ def test_networks_are_asked_once_with_the_classes_of_the_data(with_plan, monkeyp
         ("shapes/wide", 12),
         ("shapes/narrow", 12),
     ]
+
+
+@pytest.mark.parametrize(
+    ("to", "limit_gb", "free_bytes", "state", "words"),
+    [
+        ("{}/local/dctkd", None, 10**10, "ok", "are copied to"),
+        ("{}/local/dctkd", 1e-6, 10**10, "note", "raise stage_limit_gb"),
+        ("{}/local/dctkd", 1.0, 10, "note", "not all of them at a time"),
+        ("$NOT_SET_HERE/dctkd", None, 10**10, "note", "a variable of $NOT_SET_HERE/dctkd is not set here"),
+    ],
+)
+def test_whether_pixels_can_be_staged_is_told(
+    with_plan, tiny, tmp_path, monkeypatch, to, limit_gb, free_bytes, state, words
+):
+    here = with_plan(tiny | {"stage_to": to.format(tmp_path), "stage_limit_gb": limit_gb})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free_bytes))
+    (found,) = experiment.staging(here)
+    assert (found.state, words in found.text) == (state, True)
+
+
+def test_a_place_for_pixels_that_cannot_be_written_is_a_warning(with_plan, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment.os, "access", lambda *_: False)
+    (found,) = experiment.staging(with_plan(tiny | {"stage_to": str(tmp_path / "local")}))
+    assert found.state == "warning"

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from dctkd import file_systems
 from dctkd.doctor import storage
 
 Usage = namedtuple("Usage", "total used free")
-Partition = namedtuple("Partition", "device mountpoint fstype")
 NOT_ROOT = pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 
 
@@ -109,7 +109,8 @@ def test_caches_that_cannot_be_written_are_warnings(surroundings, monkeypatch):
 
 
 def mount(monkeypatch, *partitions):
-    monkeypatch.setattr(psutil, "disk_partitions", lambda all: [Partition(*partition) for partition in partitions])
+    lines = [f"1 0 0:1 / {point} rw shared:1 - {kind} {device} rw" for device, point, kind in partitions]
+    monkeypatch.setattr(file_systems, "MOUNTS", SimpleNamespace(read_text=lambda **_: "\n".join(lines)))
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "lustre", "fuse.sshfs"])
@@ -130,7 +131,7 @@ def test_a_disk_of_this_machine_or_an_unknown_one_is_not_mentioned(surroundings,
 def test_of_two_mounts_at_one_place_the_last_counts(surroundings, monkeypatch):
     folder = str(surroundings.folder.resolve())
     mount(monkeypatch, ("/dev/vda", folder, "ext4"), ("server:/x", folder, "nfs4"))
-    assert storage.kind_of_file_system(surroundings.folder) == ("nfs4", "server:/x")
+    assert file_systems.kind_of_file_system(surroundings.folder) == ("nfs4", "server:/x")
 
 
 @pytest.mark.parametrize(
