@@ -64,7 +64,7 @@ class Cluster:
         """Run Snakemake to its end; return its status and what it said."""
         process = self.start(*arguments, **keywords)
         try:
-            status = process.wait(timeout=120)
+            status = process.wait(timeout=600)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -96,7 +96,7 @@ class Cluster:
     def queue(self):
         return sorted(path.name for path in (self.state / "queue").glob("*"))
 
-    def wait_until(self, condition, limit_s=60):
+    def wait_until(self, condition, limit_s=300):
         limit = time.monotonic() + limit_s
         while not condition():
             assert time.monotonic() < limit, f"it did not happen in time: {self.log if self.log_path.exists() else ''}"

@@ -6,10 +6,12 @@ import os
 import re
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).parents[2]
 
 BREAKS = """
 from dctkd.methods.base import Method
@@ -107,6 +109,13 @@ def test_no_job_s_folder_is_left(finished):
     assert list((finished.folder / ".snakemake/batch").iterdir()) == []
 
 
+def test_a_finished_run_is_as_many_files_as_docs_scaling_says(finished):
+    said = re.search(r"a finished run is (\d+) files", (REPOSITORY / "docs/scaling.md").read_text())
+    digest = json.loads((finished.folder / STUDENTS[0]).read_text())["digest"]
+    files = [path for path in (finished.folder / "results/store" / digest).rglob("*") if path.is_file()]
+    assert len(files) == int(said[1]), sorted(path.name for path in files)
+
+
 def test_a_failing_job_leaves_the_others_finished_and_the_status_is_not_0(cluster, tiny_module):
     (cluster.folder / "breaks.py").write_text(BREAKS.format(body="return 1 / 0"))
     cluster.write({**tiny_module, "methods": {"baseline": None, "breaks": {"file": "breaks.py"}, "at": None}})
@@ -136,6 +145,6 @@ def test_ctrl_c_cancels_the_jobs(cluster, tiny_module):
     store = cluster.folder / "results/store"
     cluster.wait_until(lambda: len(list(store.glob("*/checkpoint.bin"))) >= 2)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 1, cluster.log
+    assert process.wait(timeout=300) == 1, cluster.log
     cluster.wait_until(lambda: not cluster.queue)
     assert len(set((cluster.state / "cancelled").read_text().split())) >= 2, "of three, one may not have run yet"
