@@ -1,4 +1,4 @@
-"""Run the benchmarks, print what they find, write benchmarks/results.md; status 1 if a bound is broken.
+"""Run the benchmarks, print what they find, write results.md and docs/scaling.md; status 1 if a bound is broken.
 
 python -m benchmarks [--only NAME ...] [--photographs FOLDER] [--quick] [--to FILE]
 """
@@ -19,8 +19,10 @@ from benchmarks.method_cost import measure_methods
 from benchmarks.pack_speed import measure_packs
 from benchmarks.paper_rates import measure_paper_cost
 from benchmarks.results import Section, machine, renewed, to_markdown
+from benchmarks.scaling import renew_page
 from benchmarks.settings import Setting
 from benchmarks.step_speed import measure_steps
+from benchmarks.submit_speed import measure_submission
 from benchmarks.time_split import measure_time_split
 
 BENCHMARKS: Mapping[str, Callable[[Setting], Section]] = {
@@ -32,8 +34,11 @@ BENCHMARKS: Mapping[str, Callable[[Setting], Section]] = {
     "filter": measure_filter,
     "split": measure_time_split,
     "dag": measure_dag,
+    "submit": measure_submission,
     "paper": measure_paper_cost,
 }
+PAGES: Mapping[str, Callable[[Path], None]] = {"scaling": renew_page}
+"""What measures nothing, but follows from the recorded results."""
 RESULTS = Path(__file__).with_name("results.md")
 
 
@@ -43,7 +48,10 @@ def main(arguments: list[str]) -> int:
     setting = Setting(options.photographs, options.quick)
     print(machine(), flush=True)
     sections = []
-    for name in options.only or BENCHMARKS:
+    names = options.only or [*BENCHMARKS, *PAGES]
+    for name in names:
+        if name in PAGES:
+            continue
         started = time.perf_counter()
         section = BENCHMARKS[name](setting)
         sections.append(section)
@@ -52,6 +60,9 @@ def main(arguments: list[str]) -> int:
     if target is not None:
         is_part = bool(options.only) and target.exists()
         target.write_text(renewed(target.read_text(), sections) if is_part else to_markdown(sections))
+    for name in names:
+        if name in PAGES and not options.quick:
+            PAGES[name](RESULTS)
     return 0 if options.quick else int(not all(section.holds for section in sections))
 
 
@@ -59,7 +70,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    names = [*BENCHMARKS, *PAGES]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--photographs", type=Path, help="folder of real JPEGs; default: generated ones")
     parser.add_argument("--quick", action="store_true", help="see that everything runs; the numbers mean nothing")
     parser.add_argument("--to", type=Path, help="write the findings there; with --only renew their sections of a file")

@@ -17,6 +17,9 @@ def run(monkeypatch, tmp_path):
     """Run the command with one made-up benchmark that finds a ratio; return its status and what results.md holds."""
     results = tmp_path / "results.md"
     monkeypatch.setattr(command, "RESULTS", results)
+    monkeypatch.setattr(
+        command, "PAGES", {"made-up page": lambda file: (tmp_path / "page").write_text(file.read_text())}
+    )
 
     def call(ratio, *arguments):
         monkeypatch.setattr(command, "BENCHMARKS", {"made-up": lambda setting: Section("T", "about", (ratio,))})
@@ -58,6 +61,17 @@ def test_some_benchmarks_alone_leave_the_file_as_it_is(run):
 
 def test_a_quick_run_judges_and_writes_nothing(run):
     assert run(BROKEN, "--quick") == (0, None)
+
+
+def test_a_full_run_renews_the_page_from_what_it_just_wrote(run, tmp_path):
+    _, text = run(KEPT)
+    assert (tmp_path / "page").read_text() == text
+
+
+def test_a_page_alone_measures_nothing(run, tmp_path):
+    (tmp_path / "results.md").write_text("recorded")
+    assert run(BROKEN, "--only", "made-up page") == (0, "recorded")
+    assert (tmp_path / "page").read_text() == "recorded"
 
 
 def test_a_partial_run_writes_where_it_is_told_to(run, tmp_path):
