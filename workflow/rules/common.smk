@@ -5,27 +5,30 @@ from pathlib import Path
 
 from dctkd.engine.device import resolve_device
 from dctkd.metrics import OVERLAP_VERSION
-from dctkd.provenance import write_atomic
 from dctkd.report import report_files
 from dctkd.report.published import published_files
 from dctkd.report.subjects import subject_of
 from dctkd.snakemake_locks import clear_stale_locks
-from dctkd.workflow import open_plan, or_stop, plan_path
+from dctkd.workflow import open_plan, or_stop, plan_path, write_plan
 
 if workflow.is_main_process:
     clear_stale_locks()
 
+# "results", or where the copies lie that Snakemake makes of files in object storage (--default-storage-provider).
+RESULTS = Path(workflow.inputfile("results"))
 PLAN = open_plan(
     config,
     files=workflow.configfiles,
+    results=RESULTS,
     cores=workflow.cores,
     gpus=workflow.global_resources.get("gpu"),
     is_main=workflow.is_main_process,
 )
-PLAN_FILE = str(plan_path(PLAN.name))
+PLAN_FILE = str(plan_path(PLAN.name, RESULTS))
 TARGET = f"paper_tables/{PLAN.name}"
 TABLES = [f"{TARGET}/{name}" for name in or_stop(lambda: report_files(PLAN))]
-REPORTED = or_stop(lambda: published_files(PLAN))
+# Published numbers travel with the Snakefile; no object storage has them.
+REPORTED = or_stop(lambda: published_files(PLAN)) if RESULTS == Path("results") else []
 LOGS = f"results/{PLAN.name}/logs"
 DATASET = f"results/{PLAN.name}/{{dataset}}"
 PAIR = f"{DATASET}/{{teacher}}__{{student}}"
@@ -40,7 +43,11 @@ wildcard_constraints:
 
 
 onstart:
-    write_atomic(Path(PLAN_FILE), PLAN.to_json())
+    write_plan(PLAN, RESULTS, is_main=True)
+
+
+if not workflow.is_main_process:
+    write_plan(PLAN, RESULTS, is_main=False)
 
 
 # Snakemake watches only params that depend on nothing but wildcards: one that takes `output` would never cause a rerun.
