@@ -1,4 +1,8 @@
-"""The image is built, and runs as a user that it does not know."""
+"""The image is built, and runs as a user that it does not know.
+
+Set DCTKD_IMAGE_BASE to the image to build on. DCTKD_IMAGE_BUILDER chooses the builder; DCTKD_IMAGE_OPTIONS go to it,
+such as `--layers` (buildah: build on what was built before) or volumes with the certificates of a package index.
+"""
 
 import os
 import shlex
@@ -23,18 +27,19 @@ def _answers(builder):
 
 @pytest.fixture(scope="module")
 def builder():
-    """docker, podman or buildah, whichever answers first."""
+    """What DCTKD_IMAGE_BUILDER names, else docker, podman or buildah, whichever answers first."""
     if BASE is None:
         pytest.skip("takes 5 minutes, gigabytes and a base image: DCTKD_IMAGE_BASE=docker.io/library/python:3.11-slim")
-    found = next(filter(_answers, ("docker", "podman", "buildah")), None)
+    names = os.environ.get("DCTKD_IMAGE_BUILDER", "docker podman buildah").split()
+    found = next(filter(_answers, names), None)
     if found is None:
-        pytest.skip("neither docker, podman nor buildah answers")
+        pytest.skip(f"none of {', '.join(names)} answers")
     return found
 
 
 @pytest.fixture(scope="module")
 def image(builder):
-    """The image; DCTKD_IMAGE_OPTIONS go to the builder, such as volumes with the certificates of a package index."""
+    """The image's name."""
     options = [*shlex.split(os.environ.get("DCTKD_IMAGE_OPTIONS", "")), "--build-arg", f"BASE={BASE}"]
     given = [*options, "--build-arg", f"REVISION={'f' * 40}", "--file", "containers/Dockerfile", "--tag", TAG, "."]
     done = subprocess.run([builder, "build", *given], cwd=REPOSITORY, capture_output=True, text=True, check=False)
