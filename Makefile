@@ -67,9 +67,12 @@ $(READY): requirements.lock pyproject.toml
 # Newest versions that pyproject.toml allows, with hashes, for every platform; names no package index.
 lock: $(READY)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
-		--extra dev --extra cluster --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+		--extra dev --extra cluster --constraint containers/limits.txt --custom-compile-command "make lock" \
+		--output-file requirements.lock pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-deps \
 		--custom-compile-command "make lock" --output-file benchmarks/peers.lock benchmarks/peers.in
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --constraint requirements.lock \
+		--custom-compile-command "make lock" --output-file containers/kubernetes.lock containers/kubernetes.in
 
 catalogue: $(READY)
 	dctkd methods sync --docs docs/methods.md

@@ -20,9 +20,8 @@ import typer
 from dctkd.errors import InputError, shown
 from dctkd.exits import run_to_exit
 from dctkd.large_imports import import_large
+from dctkd.places import RESULTS, results_of
 from dctkd.store_commands import store_app
-
-RESULTS = Path("results")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: from photographs to cached pixels.")
@@ -107,11 +106,10 @@ def pack_data(
     from dctkd.plan_file import read_plan_of_jobs
 
     experiment = read_plan_of_jobs(plan_file)
-    for edge in edges:
-        _below_results(edge)
+    results, paths = _below_results(plan_file, edges)
     with _job():
-        for edge in edges:
-            publish_data(experiment, edge, RESULTS, workers=workers, progress=_progress_of_packing())
+        for path in paths:
+            publish_data(experiment, results / path, results, workers=workers, progress=_progress_of_packing())
 
 
 @data_app.command("verify")
@@ -172,13 +170,14 @@ def train(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = No
     from dctkd.plan_file import read_plan_of_jobs
 
     experiment = read_plan_of_jobs(plan_file)
-    runs = [experiment.at(_below_results(edge)) for edge in edges]
+    results, paths = _below_results(plan_file, edges)
+    runs = [experiment.at(path) for path in paths]
     die_with_parent()
     if sys.stderr.isatty():
         logging.getLogger().setLevel(logging.WARNING)  # epoch lines would tear the progress bar; log.txt has them
     with Interrupt().listening() as interrupt:
         chosen = device or experiment.config.device
-        run_job(make_job(experiment, runs, RESULTS, device=chosen, show_progress=sys.stderr.isatty()), interrupt)
+        run_job(make_job(experiment, runs, results, device=chosen, show_progress=sys.stderr.isatty()), interrupt)
 
 
 @app.command()
@@ -188,10 +187,11 @@ def overlap(edges: EdgesArgument, plan_file: PlanOption, device: DeviceOption = 
     from dctkd.plan_file import read_plan_of_jobs
 
     experiment = read_plan_of_jobs(plan_file)
-    for edge in edges:
-        _below_results(edge)
+    results, paths = _below_results(plan_file, edges)
     with _job():
-        measure_overlap(experiment, edges, RESULTS, device=device or experiment.config.device)
+        measure_overlap(
+            experiment, [results / path for path in paths], results, device=device or experiment.config.device
+        )
 
 
 @app.command()
@@ -207,7 +207,7 @@ def cost(target: Path, plan_file: PlanOption) -> None:
     require_file_target(target, "target")
     experiment = read_plan_of_jobs(plan_file)
     with _job():
-        write_json(target, measure_costs(experiment, published_census(experiment, RESULTS)))
+        write_json(target, measure_costs(experiment, published_census(experiment, results_of(plan_file))))
 
 
 @app.command()
@@ -221,7 +221,7 @@ def speed(target: Path, plan_file: PlanOption) -> None:
 
     require_file_target(target, "target")
     with _job():
-        write_json(target, measure_speed(read_plan_of_jobs(plan_file), RESULTS))
+        write_json(target, measure_speed(read_plan_of_jobs(plan_file), results_of(plan_file)))
 
 
 @app.command()
@@ -239,7 +239,7 @@ def report(
         raise InputError(f"--plan {plan_file}: expected results/<experiment>/plan.json, beside which the results lie")
     require_folder_target(to, "--to")
     with _job():
-        for path in build(plan_file.parent, RESULTS / "store", to, partial=partial, workers=workers):
+        for path in build(plan_file.parent, results_of(plan_file) / "store", to, partial=partial, workers=workers):
             typer.echo(path)
 
 
@@ -351,11 +351,13 @@ def _key_values(name: str, settings: list[str] | None) -> dict[str, Any]:
     return values
 
 
-def _below_results(edge: Path) -> str:
-    try:
-        return edge.relative_to(RESULTS).as_posix()
-    except ValueError:
-        raise InputError(f"{edge}: expected a path below {RESULTS}/, relative to the working folder") from None
+def _below_results(plan_file: Path, edges: list[Path]) -> tuple[Path, list[str]]:
+    """Return the results folder of a plan, and where edges lie in it."""
+    results = results_of(plan_file)
+    for edge in edges:
+        if not edge.absolute().is_relative_to(results.absolute()):
+            raise InputError(f"{edge}: expected a path below {results}/, relative to the working folder")
+    return results, [edge.absolute().relative_to(results.absolute()).as_posix() for edge in edges]
 
 
 def _progress_of_packing(title: str = "packing images") -> Any:

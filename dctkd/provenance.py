@@ -133,13 +133,16 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def git_state() -> tuple[str | None, bool | None]:
-    """Return the commit of the checkout that holds this package and whether it has changes; outside one, two None."""
+    """Return the commit of the checkout that holds this package and whether it has changes, None where that is unknown.
+
+    Outside a checkout the commit is what DCTKD_COMMIT says, as in a container image.
+    """
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
-        return None, None
+        return os.environ.get("DCTKD_COMMIT") or None, None
 
 
 def _git(folder: Path, *arguments: str) -> str:

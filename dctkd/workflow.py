@@ -14,8 +14,10 @@ from dctkd.demand import Demand, Sizes, key_of
 from dctkd.engine.device import DeviceKind, resolve_device
 from dctkd.errors import InputError
 from dctkd.late_files import latency_of, settled
+from dctkd.places import RESULTS, SHARED
 from dctkd.plan import Plan, for_cluster, make_plan
 from dctkd.plan_file import read_plan
+from dctkd.provenance import write_atomic
 from dctkd.site import with_site
 from dctkd.yaml_text import read_yaml
 
@@ -60,13 +62,38 @@ class Slots:
         return max(self.cores // config.recipes[config.student_recipe].threads, 1)
 
 
-def plan_path(experiment: str, results: Path = Path("results")) -> Path:
+def plan_path(experiment: str, results: Path = RESULTS) -> Path:
     """Return where the plan of an experiment is written when Snakemake starts."""
     return results / experiment / "plan.json"
 
 
 def _sizes_path(experiment: str) -> Path:
     return plan_path(experiment).with_name("sizes.json")
+
+
+def write_plan(plan: Plan, results: Path, *, is_main: bool) -> None:
+    """Write the plan where its jobs read it.
+
+    Where declared files travel through object storage, jobs have copies of them in another folder: the plan is written
+    there too, and store and cache are linked there, from below results/.
+
+    Args:
+        plan: The experiment.
+        results: Where jobs find declared files: results/, or Snakemake's folder of copies.
+        is_main: False in the jobs that Snakemake spawns: they write only the copy, and only where it is missing, in a
+            container with a working folder of its own.
+    """
+    if is_main:
+        write_atomic(plan_path(plan.name), plan.to_json())
+    if results == RESULTS:
+        return
+    copy = plan_path(plan.name, results)
+    if is_main or not copy.exists():
+        write_atomic(copy, plan.to_json())
+    for name in SHARED:
+        (RESULTS / name).mkdir(parents=True, exist_ok=True)
+        if not (results / name).is_symlink():
+            (results / name).symlink_to((RESULTS / name).absolute())
 
 
 def _from_here(path: Path) -> str:
@@ -82,12 +109,15 @@ def _check_files(files: Sequence[str]) -> None:
             read_yaml(Path(_from_here(Path(file))))
 
 
-def open_plan(config: Mapping[str, Any], *, files: Sequence[str], slots: Slots, is_main: bool) -> Plan:
+def open_plan(config: Mapping[str, Any], *, files: Sequence[str], results: Path, slots: Slots, is_main: bool) -> Plan:
     """Return the plan for a Snakefile; a mistake in the config ends Snakemake with one line and status 2.
 
     Args:
         config: Snakemake's merged config.
         files: The config files it came from; the last one names it in messages, and method files are relative to it.
+        results: Where jobs find declared files: results/, or Snakemake's folder of copies where they travel through
+            object storage. A job may then have to make the plan again, so it must not depend on `slots`:
+            `students_per_job: auto` is `all`.
         slots: What Snakemake may hand out.
         is_main: False in the jobs that Snakemake spawns: they read the plan that the main process wrote, so that
             packs are cut once.
@@ -98,25 +128,27 @@ def open_plan(config: Mapping[str, Any], *, files: Sequence[str], slots: Slots, 
         if is_main:
             _check_files(files)
         experiment = resolve(with_site(config), where=where)
-        written = plan_path(experiment.experiment)
+        written = plan_path(experiment.experiment, results)
         latency_s = latency_of(written, experiment.shared_results, experiment.latency_s)
         if not is_main and settled(written.exists, bool, written.parent, latency_s):
             return read_plan(written)
-        return _made(experiment, where, slots)
+        return _made(experiment, where, None if results != RESULTS else slots)
 
     return or_stop(plan)
 
 
-def _made(experiment: Experiment, where: str, slots: Slots) -> Plan:
+def _made(experiment: Experiment, where: str, slots: Slots | None) -> Plan:
+    """Make the plan; for jobs on other machines that may have to make it again, `slots` is None."""
+    if slots is None:
+        made = make_plan(experiment, config_file=where)
+        _require_separable_batches(made)
+        return for_cluster(made, jobs=None, at_most=None)
     kind = slots.device_of(experiment.device)
     if slots.is_cluster:  # a node of another kind than this one must not choose anew
         experiment = experiment.model_copy(update={"device": kind})
     jobs = slots.num_jobs(experiment, kind)
     made = make_plan(experiment, config_file=where, jobs=jobs)
-    if any(recipe.micro_batch is not None for recipe in experiment.recipes.values()):
-        from dctkd.engine.build import require_separable_batches  # imports timm: who splits batches pays for it
-
-        require_separable_batches(made)
+    _require_separable_batches(made)
     if not slots.is_cluster:
         return made
     limit_h = experiment.job_hours
@@ -124,12 +156,19 @@ def _made(experiment: Experiment, where: str, slots: Slots) -> Plan:
     return for_cluster(made, jobs=jobs, at_most=at_most)
 
 
+def _require_separable_batches(plan: Plan) -> None:
+    if any(recipe.micro_batch is not None for recipe in plan.config.recipes.values()):
+        from dctkd.engine.build import require_separable_batches  # imports timm: who splits batches pays for it
+
+        require_separable_batches(plan)
+
+
 def demand_of(plan: Plan, slots: Slots) -> Demand:
     """Return what the jobs of a plan ask for; on a cluster the main process measures once how large networks are.
 
     What was measured is kept beside the plan. It changes when and where jobs run, never what they compute.
     """
-    kind = resolve_device(plan.config.device)
+    kind = slots.device_of(plan.config.device)
     path = _sizes_path(plan.name)
     sizes = Sizes.read(path, key=key_of(plan))
     if sizes is None and slots.is_cluster:

@@ -52,3 +52,14 @@ def test_asking_git_for_its_state_leaves_its_index_as_it_is(tmp_path):
     before = (tmp_path / ".git/index").read_bytes()
     assert provenance._git(tmp_path, "status", "--porcelain") == ""
     assert (tmp_path / ".git/index").read_bytes() == before
+
+
+def test_outside_a_checkout_the_commit_is_the_one_that_the_image_names(monkeypatch):
+    def refuse(*_):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(provenance, "_git", refuse)
+    monkeypatch.setenv("DCTKD_COMMIT", "f" * 40)
+    named = provenance.git_state.__wrapped__()
+    monkeypatch.setenv("DCTKD_COMMIT", "")
+    assert (named, provenance.git_state.__wrapped__()) == (("f" * 40, None), (None, None))

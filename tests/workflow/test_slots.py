@@ -3,6 +3,7 @@
 import pytest
 
 from dctkd.config import resolve
+from dctkd.places import RESULTS
 from dctkd.plan_file import read_plan
 from dctkd.workflow import Slots, demand_of, open_plan, plan_path
 
@@ -16,7 +17,7 @@ def raw(tiny, tmp_path, monkeypatch):
 
 
 def opened(raw, slots):
-    return open_plan(raw, files=[], slots=slots, is_main=True)
+    return open_plan(raw, files=[], results=RESULTS, slots=slots, is_main=True)
 
 
 def test_on_a_cluster_gpus_to_hand_out_decide_about_the_device_not_this_machine(raw):
@@ -68,7 +69,7 @@ def test_jobs_read_from_the_plan_that_they_belong_to_a_cluster(raw):
     path.parent.mkdir(parents=True)
     path.write_text(made.to_json())
     assert read_plan(path) == made
-    assert open_plan(raw, files=[], slots=Slots(cores=2), is_main=False).is_for_cluster
+    assert open_plan(raw, files=[], results=RESULTS, slots=Slots(cores=2), is_main=False).is_for_cluster
 
 
 def test_a_mistake_of_the_sites_ends_snakemake_in_one_line(raw, tmp_path, capsys):

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 from dctkd.metrics import OVERLAP_VERSION
-from dctkd.provenance import write_atomic
 from dctkd.report import report_files
 from dctkd.report.published import published_files
 from dctkd.report.subjects import subject_of
@@ -16,6 +15,7 @@ from dctkd.workflow import (
     open_plan,
     or_stop,
     plan_path,
+    write_plan,
 )
 
 if workflow.is_main_process:
@@ -23,6 +23,8 @@ if workflow.is_main_process:
 else:
     ignore_time_warnings()
 
+# "results", or where the copies lie that Snakemake makes of files in object storage (--default-storage-provider).
+RESULTS = Path(workflow.inputfile("results"))
 GPUS = workflow.global_resources.get("gpu")
 SLOTS = Slots(
     cores=workflow.resource_settings.cores,
@@ -32,14 +34,16 @@ SLOTS = Slots(
 PLAN = open_plan(
     config,
     files=workflow.configfiles,
+    results=RESULTS,
     slots=SLOTS,
     is_main=workflow.is_main_process,
 )
 DEMAND = demand_of(PLAN, SLOTS if workflow.is_main_process else Slots())
-PLAN_FILE = str(plan_path(PLAN.name))
+PLAN_FILE = str(plan_path(PLAN.name, RESULTS))
 TARGET = f"paper_tables/{PLAN.name}"
 TABLES = [f"{TARGET}/{name}" for name in or_stop(lambda: report_files(PLAN))]
-REPORTED = or_stop(lambda: published_files(PLAN))
+# Published numbers travel with the Snakefile; no object storage has them.
+REPORTED = or_stop(lambda: published_files(PLAN)) if RESULTS == Path("results") else []
 LOGS = f"results/{PLAN.name}/logs"
 DATASET = f"results/{PLAN.name}/{{dataset}}"
 PAIR = f"{DATASET}/{{teacher}}__{{student}}"
@@ -54,7 +58,11 @@ wildcard_constraints:
 
 
 onstart:
-    write_atomic(Path(PLAN_FILE), PLAN.to_json())
+    write_plan(PLAN, RESULTS, is_main=True)
+
+
+if not workflow.is_main_process:
+    write_plan(PLAN, RESULTS, is_main=False)
 
 
 # Snakemake watches only params that depend on nothing but wildcards: one that takes `output` would never cause a rerun.
