@@ -82,6 +82,16 @@ class Cluster:
         self.daemons[name].kill()
         self.daemons[name].wait()
 
+    def run_urgent_job(self, seconds):
+        """Run a job that takes the whole node; others that are queued again give way to it."""
+        run(
+            "sbatch",
+            "--partition=urgent",
+            f"--cpus-per-task={NUM_CORES}",
+            f"--wrap=sleep {seconds}",
+            "--output=/dev/null",
+        )
+
     def lose_node(self):
         """Take the node down under its jobs, then bring it back, as when a machine crashes and is started again."""
         host = socket.gethostname().split(".")[0]
@@ -161,6 +171,9 @@ EnforcePartLimits=ALL
 KillWait=10
 SlurmdTimeout=300
 ReturnToService=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName={host} NodeAddr=127.0.0.1 CPUs={NUM_CORES} RealMemory={megabytes // 2} State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=9 PreemptMode=OFF
 """

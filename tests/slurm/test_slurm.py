@@ -119,7 +119,18 @@ def test_a_job_that_slurm_stops_without_a_warning_is_submitted_again_and_resumes
     assert training.is_equal()
 
 
-def test_a_lost_node_and_preemption_end_in_resume(training):
+def test_a_job_that_gives_way_to_an_urgent_one_resumes_after_it(training):
+    snakemake = training.start(SLOW_EDGE, "--retries", "0", pause_s=0.5)
+    training.wait_for_training()
+    job = training.cluster.job_of("students_pack0")
+    training.cluster.run_urgent_job(seconds=2)
+    assert training.end(snakemake) == 0, training.log()
+    assert training.cluster.num_restarts(job) == 1
+    assert _times_resumed(training) == 2
+    assert training.is_equal()
+
+
+def test_a_job_whose_node_is_lost_resumes(training):
     snakemake = training.start(SLOW_EDGE, "--retries", "0", pause_s=0.5)
     training.wait_for_training()
     job = training.cluster.job_of("students_pack0")
