@@ -304,9 +304,11 @@ def make_plan(config: Experiment, *, config_file: str, jobs: int | None = None) 
                     path = f"{config.experiment}/{dataset}/{pair.name}/{row}/seed{seed}/metrics.json"
                     runs.append(_run(dataset, pair.teacher, pair.student, row, seed, path, identity))
     groups = len(config.datasets) * len(config.pairs) * len(config.seeds)
-    num_jobs = None if jobs is None else max(jobs // config.recipes[config.student_recipe].threads, 1)
+    recipe = config.recipes[config.student_recipe]
+    num_jobs = None if jobs is None else max(jobs // recipe.threads, 1)
     rows, are_alike = tuple(config.methods), groups == len(config.seeds)
-    packs = cut_packs(rows, config.students_per_job, groups=groups, num_jobs=num_jobs, are_alike=are_alike)
+    students_per_job = config.students_per_job if recipe.processes is None else 1
+    packs = cut_packs(rows, students_per_job, groups=groups, num_jobs=num_jobs, are_alike=are_alike)
     return Plan(config, config_file, tuple(teachers.values()), tuple(runs), packs)
 
 

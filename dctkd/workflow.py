@@ -58,7 +58,7 @@ def open_plan(
             return read_plan(written)
         jobs = cores if resolve_device(experiment.device) == "cpu" else gpus
         made = make_plan(experiment, config_file=where, jobs=jobs)
-        if any(recipe.micro_batch is not None for recipe in experiment.recipes.values()):
+        if any(recipe.micro_batch or recipe.processes for recipe in experiment.recipes.values()):
             from dctkd.engine.build import require_separable_batches  # imports timm: who splits batches pays for it
 
             require_separable_batches(made)

@@ -19,8 +19,9 @@ ALLOWED = {
     "names": {"errors"},
     "validation": {"errors"},
     "strict": {"errors"},
-    "config": {"errors", "names", "strict", "validation", "yaml_text"},
-    "identity": {"config", "errors", "provenance", "data", "methods", "strict"},
+    "recipe": {"strict"},
+    "config": {"errors", "names", "recipe", "strict", "validation", "yaml_text"},
+    "identity": {"config", "errors", "provenance", "data", "methods", "recipe", "strict"},
     "packs": set(),
     "plan": {"config", "errors", "identity", "metrics", "packs", "provenance"},
     "locks": {"errors"},
@@ -43,7 +44,7 @@ ALLOWED = {
     "cgroups": set(),
     "engine": {
         "cgroups", "config", "data", "errors", "functional", "identity", "large_imports", "locks", "methods", "metrics",
-        "models", "plan", "provenance", "store", "weights",
+        "models", "plan", "provenance", "recipe", "store", "weights",
     },
     "doctor": {
         "cgroups", "data", "engine.census", "engine.device", "engine.packing", "errors", "models", "plan", "provenance",

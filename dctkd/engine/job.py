@@ -158,6 +158,10 @@ def _claim(pending: Sequence[Task], stack: ExitStack) -> dict[Task, Held]:
 
 
 def _train(job: Job, claims: Mapping[Task, Held], interrupt: Interrupt) -> list[Task]:
+    if job.identity.recipe.processes is not None:
+        from dctkd.engine.group import train_in_groups
+
+        return train_in_groups(job, list(claims), claims, interrupt)
     import_large("timm", "dctkd.engine.pack")
     from dctkd.engine.pack import train_tasks
 

@@ -15,11 +15,12 @@ from dctkd.workflow import open_plan, or_stop, plan_path
 if workflow.is_main_process:
     clear_stale_locks()
 
+GPUS = workflow.global_resources.get("gpu")
 PLAN = open_plan(
     config,
     files=workflow.configfiles,
     cores=workflow.cores,
-    gpus=workflow.global_resources.get("gpu"),
+    gpus=getattr(GPUS, "value", GPUS),
     is_main=workflow.is_main_process,
 )
 PLAN_FILE = str(plan_path(PLAN.name))
@@ -66,6 +67,14 @@ def spec_of_overlap(wildcards):
 
 def threads_of(recipe):
     return PLAN.config.recipes[recipe].threads
+
+
+def cores_of(recipe):
+    return threads_of(recipe) * (PLAN.config.recipes[recipe].processes or 1)
+
+
+def gpus_of(recipe):
+    return GPUS_PER_JOB * (PLAN.config.recipes[recipe].processes or 1)
 
 
 def teacher_edge(wildcards):
