@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from dctkd.engine.group import ENDS
+from dctkd.engine.group import ENDS, see_members_off
 from dctkd.engine.interrupt import EXIT_INTERRUPTED, die_with_parent
 
 POLL_S = 0.1
@@ -59,6 +59,8 @@ def main(folder: Path, processes: int, parent: int) -> int:
     except SignalException:
         return EXIT_INTERRUPTED
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would end torch's agent before its members
+        see_members_off(folder)
         if os.getppid() != parent:
             shutil.rmtree(folder, ignore_errors=True)
     return 0

@@ -138,7 +138,7 @@ def _run(order: Order, job: Job, held: Held, interrupt: Interrupt) -> dict[str, 
             raise
         finally:
             agent.wait()
-            _see_members_off(folder)
+            see_members_off(folder)
         return _outcome(folder, agent.returncode, interrupt)
 
 
@@ -151,8 +151,11 @@ def _wait_for(agent: subprocess.Popen[bytes], stop: Path, held: Held, interrupt:
             stop.touch()
 
 
-def _see_members_off(folder: Path) -> None:
-    """Wait for members whose agent was killed, so that no run is written to any more when its lock is given back."""
+def see_members_off(folder: Path) -> None:
+    """Wait for members that torch's agent has left behind, and in the end kill them.
+
+    It does when it is killed, or told twice to stop. No run is to be written to any more when its lock is given back.
+    """
     import psutil
 
     members = []
