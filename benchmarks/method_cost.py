@@ -13,7 +13,6 @@ from benchmarks.memory import peak_bytes
 from benchmarks.ratios import Ratio, interleave, ratio_of_medians
 from benchmarks.results import Section, Table
 from benchmarks.settings import Setting
-from dctkd.config import Sgd
 from dctkd.engine.device import Precision
 from dctkd.engine.objective import Objective, make_optimiser
 from dctkd.engine.train import teacher_pass
@@ -21,6 +20,7 @@ from dctkd.identity import MethodIdentity
 from dctkd.methods import METHODS, catalogue, create
 from dctkd.methods.base import Batch, DataSpec
 from dctkd.models import StageModel, build_model, spec
+from dctkd.recipe import Sgd
 
 BATCH_SIZE, CROP, NUM_CLASSES, NUM_TRAIN_IMAGES = 64, 64, 100, 20_000
 STUDENT, TEACHER = "resnet18", "resnet50"

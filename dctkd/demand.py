@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from dctkd.config import Recipe
 from dctkd.engine.device import DeviceKind
 from dctkd.plan import Plan
 from dctkd.provenance import sha256_of, write_atomic
+from dctkd.recipe import Recipe
 
 MARGIN = 2.0
 """On the time that the rates say: methods cost something too, and devices differ."""
@@ -197,7 +197,8 @@ class Demand:
         return seconds[0] / self._devices(recipe), seconds[1] / self._devices(recipe)
 
     def _devices(self, recipe: Recipe) -> int:
-        return recipe.threads if self.kind == "cpu" else 1
+        """Devices that share a run: GPUs, or cores."""
+        return (recipe.processes or 1) * (recipe.threads if self.kind == "cpu" else 1)
 
     def _minutes(self, seconds: float | None, attempt: int) -> int:
         if seconds is None:
@@ -222,4 +223,5 @@ class Demand:
         if teacher is not None:
             kept += BYTES_PER_PARAMETER * self.sizes.networks[f"{dataset}/{teacher}"].parameters
         maps = network.map_bytes * images if self.kind == "cpu" else 0  # on a GPU they lie in its own memory
-        return math.ceil((PROCESS_MB[self.kind] + MEMORY_MARGIN * (kept + maps) / 1e6) * attempt)
+        of_each = PROCESS_MB[self.kind] + MEMORY_MARGIN * kept / 1e6
+        return math.ceil(((recipe.processes or 1) * of_each + MEMORY_MARGIN * maps / 1e6) * attempt)

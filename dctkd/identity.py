@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from dctkd.config import KD_SUFFIX, Dataset, Experiment, InputRecipe, MethodRow, Model, Recipe
+from dctkd.config import KD_SUFFIX, Dataset, Experiment, InputRecipe, MethodRow, Model
 from dctkd.errors import InputError, did_you_mean, shown
 from dctkd.provenance import sha256_of, sha256_of_file
+from dctkd.recipe import Recipe
 from dctkd.strict import Strict
 
 ENGINE_RESULTS_VERSION = 1
@@ -157,6 +158,11 @@ def identify_method(name: str, row: MethodRow, config: Experiment, folder: Path,
         raise InputError(
             f"{where}: {method} relates the images of a batch to each other, so batches of {recipe.micro_batch} would "
             f"be another experiment; remove micro_batch from recipes.{config.student_recipe}, or the row"
+        )
+    if recipe.processes is not None and entry["needs_whole_batch"]:
+        raise InputError(
+            f"{where}: {method} relates the images of a batch to each other, so a batch shared by {recipe.processes} "
+            f"processes would be another experiment; remove processes from recipes.{config.student_recipe}, or the row"
         )
     return MethodIdentity(
         method=method,

@@ -256,9 +256,10 @@ def for_cluster(plan: Plan, *, jobs: int | None, at_most: int | None) -> Plan:
 
 def _packs(config: Experiment, jobs: int | None, *, at_most: int | None) -> tuple[Pack, ...]:
     groups = len(config.datasets) * len(config.pairs) * len(config.seeds)
+    shares_devices = config.recipes[config.student_recipe].processes is None
     return cut_packs(
         tuple(config.methods),
-        config.students_per_job,
+        config.students_per_job if shares_devices else 1,
         groups=groups,
         num_jobs=jobs,
         are_alike=groups == len(config.seeds),

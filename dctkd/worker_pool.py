@@ -79,7 +79,8 @@ def map_chunks(
 
 def _start_worker() -> None:
     """Leave Ctrl-C to the main process, which stops the workers, and end when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGUSR1):  # meant for the process that started this one, which ends it
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_main_process, daemon=True).start()
 
 

@@ -55,11 +55,13 @@ class Slots:
 
     def num_jobs(self, config: Experiment, kind: DeviceKind) -> int | None:
         """Return how many jobs that train students can run at a time, None if that is not known."""
+        recipe = config.recipes[config.student_recipe]
+        processes = recipe.processes or 1
         if kind == "cuda" and self.gpus:
-            return min(self.gpus, self.jobs or self.gpus)
+            return max(min(self.gpus // processes, self.jobs or self.gpus), 1)
         if self.is_cluster or self.cores is None or kind == "cuda":
             return self.jobs
-        return max(self.cores // config.recipes[config.student_recipe].threads, 1)
+        return max(self.cores // (recipe.threads * processes), 1)
 
 
 def plan_path(experiment: str, results: Path = RESULTS) -> Path:
@@ -157,7 +159,7 @@ def _made(experiment: Experiment, where: str, slots: Slots | None) -> Plan:
 
 
 def _require_separable_batches(plan: Plan) -> None:
-    if any(recipe.micro_batch is not None for recipe in plan.config.recipes.values()):
+    if any(recipe.micro_batch or recipe.processes for recipe in plan.config.recipes.values()):
         from dctkd.engine.build import require_separable_batches  # imports timm: who splits batches pays for it
 
         require_separable_batches(plan)

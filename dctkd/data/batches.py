@@ -81,6 +81,48 @@ def steps_per_epoch(num_images: int, batch_size: int) -> int:
     return steps - 1 if steps > 1 and num_images % batch_size == 1 else steps
 
 
+def batch_rows(num_images: int, batch_size: int) -> list[slice]:
+    """Return the rows of each training batch of an epoch, in the order in which its images are seen."""
+    steps = steps_per_epoch(num_images, batch_size)
+    starts = [step * batch_size for step in range(steps)]
+    return [slice(*rows) for rows in zip(starts, [*starts[1:], num_images], strict=False)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of every batch a process takes.
+
+    Attributes:
+        rank: Number of the process, from 0.
+        num_ranks: Processes that share a batch.
+    """
+
+    rank: int = 0
+    num_ranks: int = 1
+
+    def rows_of(self, batch: slice) -> tuple[slice, bool]:
+        """Return this process's rows of a training batch, and whether they count.
+
+        Every piece has two images at least, as batch normalisation needs them. Processes for which none are left take
+        the first two, which do not count: all of them must pass something through the network.
+
+        Example:
+            >>> [Part(rank, 3).rows_of(slice(0, 7)) for rank in range(3)]
+            [(slice(0, 2, None), True), (slice(2, 4, None), True), (slice(4, 7, None), True)]
+            >>> [Part(rank, 3).rows_of(slice(0, 5)) for rank in range(3)]
+            [(slice(0, 2, None), True), (slice(2, 5, None), True), (slice(0, 2, None), False)]
+        """
+        num_images = batch.stop - batch.start
+        busy = max(min(self.num_ranks, num_images // 2), 1)
+        if self.rank >= busy:
+            return slice(batch.start, batch.start + min(num_images, 2)), False
+        first, last = (batch.start + num_images * rank // busy for rank in (self.rank, self.rank + 1))
+        return slice(first, last), True
+
+
+WHOLE = Part()
+
+
 def train_batches(
     cache: PixelCache,
     recipe: InputRecipe,
@@ -90,6 +132,7 @@ def train_batches(
     batch_size: int,
     source: PixelSource | None = None,
     start: int = 0,
+    part: Part = WHOLE,
 ) -> Generator[RawBatch]:
     """Yield the training batches of one epoch.
 
@@ -101,6 +144,7 @@ def train_batches(
         batch_size: Images per batch; see `steps_per_epoch` for the last one.
         source: The way of the pixels (`choose_source`), of the same cache and recipe; None: cut on the CPU, for it.
         start: Number of batches of this epoch to leave out.
+        part: Yield only these images of each batch; pixels of others are not read.
 
     Raises:
         InputError: If the cache was packed with another `short_side`, an image is smaller than the crop, or there is
@@ -111,16 +155,14 @@ def train_batches(
     if num_images < 2:
         raise InputError(f"{cache.path}: training needs at least 2 images, got {num_images}")
     draws = draw_epoch(cache.sizes("train"), crop=recipe.crop, hflip=recipe.hflip, seed=seed, epoch=epoch)
-    steps, order_N = steps_per_epoch(num_images, batch_size), draws.order_N
-    starts = [step * batch_size for step in range(start, steps)]
-    stops = [*starts[1:], num_images]
+    order_N = draws.order_N
     crops = Crops(
         split="train",
         index_M=order_N,
         top_M=draws.top_N[order_N],
         left_M=draws.left_N[order_N],
         flip_M=draws.flip_N[order_N],
-        batches=[slice(*rows) for rows in zip(starts, stops, strict=False)],
+        batches=[part.rows_of(rows)[0] for rows in batch_rows(num_images, batch_size)[start:]],
     )
     yield from (source or HostSource(cache, recipe)).read(crops)
 
@@ -131,6 +173,7 @@ def test_batches(
     *,
     batch_size: int,
     source: PixelSource | None = None,  # noqa: PT028 (no test, in spite of its name)
+    part: Part = WHOLE,  # noqa: PT028
 ) -> Generator[RawBatch]:
     """Yield the test images in official order, with the central crop of torchvision's CenterCrop and without chance.
 
@@ -139,6 +182,7 @@ def test_batches(
         recipe: Crop, mean and standard deviation.
         batch_size: Images per batch; the last may hold fewer.
         source: As for `train_batches`.
+        part: Yield only every so many-th batch, the first being the one of this rank.
 
     Raises:
         InputError: If the cache was packed with another `short_side`, or an image is smaller than the crop.
@@ -146,13 +190,14 @@ def test_batches(
     _check_fits(cache, "test", recipe)
     corner_N2 = central_corners(cache.sizes("test"), recipe.crop)
     num_images = len(corner_N2)
+    rows = [slice(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)]
     crops = Crops(
         split="test",
         index_M=np.arange(num_images),
         top_M=corner_N2[:, 0],
         left_M=corner_N2[:, 1],
         flip_M=np.zeros(num_images, dtype=np.bool_),
-        batches=[slice(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)],
+        batches=rows[part.rank :: part.num_ranks],
     )
     yield from (source or HostSource(cache, recipe)).read(crops)
 

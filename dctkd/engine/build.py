@@ -10,6 +10,7 @@ import torch
 
 from dctkd import methods
 from dctkd.data.cache import PixelCache
+from dctkd.engine.device import resolve_device
 from dctkd.engine.job import Job, Task
 from dctkd.engine.learner import Learner, LoopShape
 from dctkd.engine.objective import Objective
@@ -43,29 +44,44 @@ def stages_of(identity: Identity) -> Pairing:
 
 
 def require_separable_batches(plan: Plan) -> None:
-    """Refuse `micro_batch` where batch normalisation, in a network or a method's layers, makes it another experiment.
+    """Refuse to split batches where batch normalisation, in a network or a method's layers, would see only the parts.
+
+    That is so with `micro_batch`, and with `processes` on a CPU, where torch cannot synchronise it.
 
     Raises:
         InputError: With the recipe, the network or row, and the layer.
     """
     for recipe, runs in ((plan.config.teacher_recipe, plan.teachers), (plan.config.student_recipe, plan.runs)):
-        if plan.config.recipes[recipe].micro_batch is None:
+        if (split := _split_of(plan, recipe)) is None:
             continue
-        where = f"{plan.config_file}: recipes.{recipe}.micro_batch"
+        key, reason, remedy = split
+        where = f"{plan.config_file}: recipes.{recipe}.{key}"
         for name in sorted({run.student or run.teacher for run in runs}):
             model = plan.config.models[name]
             if (layer := batch_norm_of(model.architecture, model.options)) is not None:
                 raise InputError(
-                    f"{where}: {model.architecture} (models.{name}) normalises over the batch ({layer}), so smaller "
-                    "batches would be another experiment; remove micro_batch, or take a network with group or layer "
-                    "normalisation (options: {norm_layer: groupnorm})"
+                    f"{where}: {model.architecture} (models.{name}) normalises over the batch ({layer}), {reason}; "
+                    f"{remedy}, or take a network with group or layer normalisation "
+                    "(options: {norm_layer: groupnorm})"
                 )
         for run in {(run.pair, run.method): run for run in runs if run.student is not None}.values():
             if (layer := _batch_norm_of_method(plan, run)) is not None:
                 raise InputError(
-                    f"{where}: the layers of row {run.method} normalise over the batch ({layer}), so smaller batches "
-                    "would be another experiment; remove micro_batch, or the row"
+                    f"{where}: the layers of row {run.method} normalise over the batch ({layer}), {reason}; "
+                    f"{remedy}, or the row"
                 )
+
+
+def _split_of(plan: Plan, recipe: str) -> tuple[str, str, str] | None:
+    """Return the key by which a recipe splits what batch normalisation sees, why it must not, and the remedy."""
+    settings = plan.config.recipes[recipe]
+    if settings.micro_batch is not None:
+        return "micro_batch", "so smaller batches would be another experiment", "remove micro_batch"
+    is_left_alone = settings.processes is None or settings.synchronise_batch_norm is False
+    if is_left_alone or resolve_device(plan.config.device) == "cuda":
+        return None
+    reason = "which torch can do for several processes on GPUs only"
+    return "processes", reason, "set synchronise_batch_norm: false (statistics of each process), remove processes"
 
 
 def _batch_norm_of_method(plan: Plan, run: Run) -> str | None:
@@ -161,6 +177,9 @@ def build_learner(
             objective.method = _method(job, task, identity.method.options, spec(model, crop), teacher, cache)
     model = model.to(shape.device).to(memory_format=torch.channels_last)
     objective = objective.to(shape.device)
+    if identity.recipe.synchronise_batch_norm is not False:
+        for module in (model, objective):
+            shape.ranks.synchronise(module)
     return Learner(task.run.path, task.folder.digest, identity, model, objective, shape)
 
 

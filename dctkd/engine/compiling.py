@@ -30,8 +30,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from dctkd.config import CompileMode
 from dctkd.errors import InputError, is_out_of_memory, shown
+from dctkd.recipe import CompileMode
 
 COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dctkd.errors import is_out_of_memory
 
@@ -15,6 +15,19 @@ class DivergedError(Exception):
 
 class LostLockError(Exception):
     """Another process has taken the run over."""
+
+
+class SharedOutOfMemoryError(Exception):
+    """Memory does not suffice in one of several processes.
+
+    Attributes:
+        ending: What is to be stored of the run (`ending_of`).
+        is_resident: Whether the pixels could leave the device and leave more to the network.
+    """
+
+    def __init__(self, ending: dict[str, Any], *, is_resident: bool) -> None:
+        super().__init__(ending["detail"]["reason"])
+        self.ending, self.is_resident = ending, is_resident
 
 
 AMBIGUOUS = ("could not create a primitive", "could not create a memory", "could not create a memory object")

@@ -195,6 +195,10 @@ def _let_results_be_seen(folders: Sequence[RunFolder], interrupt: Interrupt) -> 
 
 
 def _train(job: Job, claims: Mapping[Task, Held], interrupt: Interrupt) -> list[Task]:
+    if job.identity.recipe.processes is not None:
+        from dctkd.engine.group import train_in_groups
+
+        return train_in_groups(job, list(claims), claims, interrupt)
     import_large("timm", "dctkd.engine.pack")
     from dctkd.engine.pack import train_tasks
 

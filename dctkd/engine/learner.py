@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from dctkd.engine.device import Precision
 from dctkd.engine.failure import DivergedError, Failure
-from dctkd.engine.objective import Objective, Terms, make_optimiser
+from dctkd.engine.forward import Forward, Surroundings
+from dctkd.engine.objective import Objective, make_optimiser
+from dctkd.engine.ranks import ALONE, Ranks
 from dctkd.engine.rng import RandomState
 from dctkd.engine.schedule import lr_at, ramp_at
 from dctkd.identity import Identity
@@ -36,6 +38,7 @@ class LoopShape:
         device: Where it computes.
         precision: Of the forward passes.
         look_every_steps: Steps between two looks at whether loss and gradient are finite; GPU_LOOK_EVERY_STEPS on GPU.
+        ranks: This process among those that share the run.
     """
 
     steps_per_epoch: int
@@ -43,6 +46,11 @@ class LoopShape:
     device: torch.device
     precision: Precision
     look_every_steps: int = 1
+    ranks: Ranks = ALONE
+
+    def is_look(self, step: int) -> bool:
+        """Tell whether the host looks at what the device computed in a step: now and then, and where an epoch ends."""
+        return step % self.look_every_steps == 0 or (step + 1) % self.steps_per_epoch == 0
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the autocast context of a forward pass."""
@@ -76,10 +84,12 @@ class Learner:
         model.train()
         objective.train()
         method = identity.method.method if identity.method else "teacher"
-        self.student_rng = RandomState("student draws", identity.kind, identity.seed)
-        self.method_rng = RandomState("method draws", method, identity.seed)
+        self.student_rng = RandomState("student draws", identity.kind, identity.seed, *shape.ranks.names)
+        self.method_rng = RandomState("method draws", method, identity.seed, *shape.ranks.names)
         self.parameters = [p for module in (model, objective) for p in module.parameters() if p.requires_grad]
         self.optimiser = make_optimiser(self.parameters, identity.recipe.optimiser, shape.device)
+        around = Surroundings(self.student_rng, self.method_rng, shape.device, shape.autocast)
+        self.forward = shape.ranks.replicate(Forward(model, objective, around))
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
@@ -90,7 +100,7 @@ class Learner:
         self.failure: Failure | None = None
         self.last_finite: dict[str, float] = {}
         self._sums: dict[str, Tensor] = {}
-        self._loss = 0.0
+        self._loss = self._no_loss()
         self._is_finite = torch.ones((), dtype=torch.bool, device=shape.device)
 
     @property
@@ -112,7 +122,7 @@ class Learner:
         """Stop the run for a reason, and give its memory back to the others."""
         self.failure = Failure.of(error)
         self._sums = {}
-        del self.model, self.objective, self.optimiser, self.parameters
+        del self.model, self.objective, self.optimiser, self.parameters, self.forward
 
     def train_on(self, batch: Batch, teacher: Outputs | None) -> None:
         """Take one optimiser step on a whole batch.
@@ -123,49 +133,55 @@ class Learner:
         self.add_gradient(batch, teacher, share=1.0)
         self.take_step(len(batch.target_B))
 
-    def add_gradient(self, part: Batch, teacher: Outputs | None, *, share: float) -> None:
+    def add_gradient(self, part: Batch, teacher: Outputs | None, *, share: float, is_last: bool = True) -> None:
         """Add the gradient of a part of a batch.
 
         Args:
             part: Images and targets.
             teacher: The teacher's outputs on them, None where a teacher is trained.
-            share: Fraction of the batch's images that the part holds: the batch's loss is the mean over its images.
-
-        Raises:
-            DivergedError: If the loss is not finite.
+            share: Fraction of the batch's images that the part holds: the batch's loss is the mean over its images. 0
+                where they do not count: such a part only keeps this process in step with the others.
+            is_last: Whether this is the last part of this process's piece of the batch: processes exchange gradients
+                once per step.
         """
         started = time.perf_counter()
-        device = self.shape.device
-        with self.student_rng.active(device), self.shape.autocast():
-            outputs = self.model(part.images_BCHW)
-        ramp = self._ramp()
-        with self.method_rng.active(device), self.shape.autocast():
-            terms = self.objective(outputs, teacher, part, ramp=ramp)
-        if (loss := self._finite(terms.total, "loss")) is not None:
-            self._loss += loss * share
-        (terms.total if share == 1.0 else terms.total * share).backward()
-        self._count(outputs, terms, part)
+        ranks = self.shape.ranks
+        with nullcontext() if is_last else ranks.without_exchange(self.forward):
+            loss, logits_BK, named = self.forward(part, teacher, ramp=self._ramp())
+            self._loss += loss.detach().double() * share
+            factor = share * ranks.part.num_ranks  # processes average their gradients
+            (loss if factor == 1.0 else loss * factor).backward()
+        if share:
+            terms = {f"term {name}": term for name, term in named.items()}
+            self._count(logits_BK, {"loss": loss.detach(), **terms}, part)
         self.own_steps_s += time.perf_counter() - started
 
     def take_step(self, num_images: int) -> None:
         """Let the optimiser step on the gradient of a whole batch.
 
+        Args:
+            num_images: Of the whole batch.
+
         Raises:
-            DivergedError: Before the step, if the gradient norm is not finite.
+            DivergedError: Before the step, if the loss or the gradient norm is not finite.
         """
         started = time.perf_counter()
         self._set_lr()
+        loss = self._finite(self.shape.ranks.sum(self._loss), "loss")
         norm = self._finite(self._gradient_norm(), "gradient norm")
         if self.optimiser.defaults.get("fused"):  # as torch.amp.GradScaler does: a marked step changes nothing
             self.optimiser.found_inf = (~self._is_finite).float()  # type: ignore[attr-defined]
         self.optimiser.step()
-        if norm is not None:
-            self.last_finite = {"step": self.step, "loss": self._loss, "gradient_norm": norm}
-        self._loss = 0.0
+        if loss is not None and norm is not None:
+            self.last_finite = {"step": self.step, "loss": loss, "gradient_norm": norm}
+        self._loss = self._no_loss()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self.images_seen += num_images
         self.own_steps_s += time.perf_counter() - started
+
+    def _no_loss(self) -> Tensor:
+        return torch.zeros((), dtype=torch.float64, device=self.shape.device)
 
     def _set_lr(self) -> None:
         recipe = self.identity.recipe
@@ -205,18 +221,18 @@ class Learner:
                 raise DivergedError(f"{what} is {number} in step {self.step}")
             return number
         self._is_finite &= torch.isfinite(value.detach())
-        if self.step % every != 0 and (self.step + 1) % self.shape.steps_per_epoch != 0:
+        if not self.shape.is_look(self.step):
             return None
         if not self._is_finite.item():
             raise DivergedError(f"{what} was not finite in one of the {every} steps up to step {self.step}")
         return value.item()
 
     @torch.no_grad()
-    def _count(self, outputs: Outputs, terms: Terms, batch: Batch) -> None:
+    def _count(self, logits_BK: Tensor, means: Mapping[str, Tensor], batch: Batch) -> None:
         num_images = len(batch.target_B)
-        values = {"images": torch.tensor(float(num_images)), "loss": terms.total.detach() * num_images}
-        values |= {f"term {name}": value * num_images for name, value in terms.named.items()}
-        values["correct"] = (outputs.logits_BK.argmax(dim=1) == batch.target_B).sum()
+        values = {"images": torch.tensor(float(num_images))}
+        values |= {name: value * num_images for name, value in means.items()}
+        values["correct"] = (logits_BK.argmax(dim=1) == batch.target_B).sum()
         for name, value in values.items():
             if name not in self._sums:
                 self._sums[name] = torch.zeros((), dtype=torch.float64, device=value.device)
@@ -224,7 +240,7 @@ class Learner:
 
     def end_epoch(self) -> None:
         """Turn the epoch's sums into history, read once."""
-        sums = {name: value.item() for name, value in self._sums.items()}
+        sums = self.shape.ranks.totals(self._sums)
         self._sums = {}
         images = sums.pop("images", 0.0)
         if not images:
@@ -251,16 +267,16 @@ class Learner:
         return "".join(json.dumps(line) + "\n" for line in self.history)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole run at its present step."""
+        """Return the whole run at its present step; of several processes only the first gets it all."""
+        own = self._own_state()
+        others = self.shape.ranks.gather(own)[1:]
         return {
             "digest": self.digest,
             "step": self.step,
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "student_rng": self.student_rng.state_dict(),
-            "method_rng": self.method_rng.state_dict(),
-            "sums": dict(self._sums),
+            **own,
             "history": list(self.history),
             "best": dict(self.best),
             "closed_epochs": self.closed_epochs,
@@ -268,6 +284,15 @@ class Learner:
             "images_seen": self.images_seen,
             "own_steps_s": self.own_steps_s,
             "teacher_passes_s": self.teacher_passes_s,
+            **({"others": others} if others else {}),
+        }
+
+    def _own_state(self) -> dict[str, Any]:
+        """Return what differs from one process to another."""
+        return {
+            "student_rng": self.student_rng.state_dict(),
+            "method_rng": self.method_rng.state_dict(),
+            "sums": {name: value.cpu() for name, value in self._sums.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -275,12 +300,14 @@ class Learner:
         self.model.load_state_dict(state["model"], strict=True)
         self.objective.load_state_dict(state["objective"], strict=True)
         self.optimiser.load_state_dict(state["optimiser"])
-        self.student_rng.load_state_dict(state["student_rng"])
-        self.method_rng.load_state_dict(state["method_rng"])
+        ranks = self.shape.ranks
+        own = state if ranks.is_first else state["others"][ranks.part.rank - 1]
+        self.student_rng.load_state_dict(own["student_rng"])
+        self.method_rng.load_state_dict(own["method_rng"])
         self.step, self.history, self.best = state["step"], list(state["history"]), dict(state["best"])
         self.images_seen, self.own_steps_s = state["images_seen"], state["own_steps_s"]
         self.teacher_passes_s = state["teacher_passes_s"]
         self.closed_epochs, self.last_finite = state["closed_epochs"], dict(state["last_finite"])
         self._sums = {
-            name: value.to(self.shape.device if name != "images" else "cpu") for name, value in state["sums"].items()
+            name: value.to(self.shape.device if name != "images" else "cpu") for name, value in own["sums"].items()
         }

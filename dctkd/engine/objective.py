@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dctkd.config import AdamW, Sgd
 from dctkd.functional.logits import kl_per_sample
 from dctkd.identity import MethodIdentity
 from dctkd.methods.base import Batch, Method
 from dctkd.models import Outputs
+from dctkd.recipe import AdamW, Sgd
 
 
 @dataclass(frozen=True)

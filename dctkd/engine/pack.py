@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import NoReturn, Protocol
 
 import torch
 
@@ -17,18 +18,18 @@ from dctkd.engine.build import Pairing, build_learner, build_teacher, stages_of
 from dctkd.engine.checkpoint import checkpoints, save_checkpoint
 from dctkd.engine.compiling import compile_network, forget_compiled, meaning_of
 from dctkd.engine.device import claim_gpu
-from dctkd.engine.evaluate import evaluate, top1_percent
-from dctkd.engine.failure import LostLockError
+from dctkd.engine.evaluate import Evaluation, evaluate, top1_percent
+from dctkd.engine.failure import LostLockError, SharedOutOfMemoryError
 from dctkd.engine.footprint import Room, granted_bytes, teacher_bytes
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
 from dctkd.engine.job import Job, Task
 from dctkd.engine.learner import GPU_LOOK_EVERY_STEPS, Learner, LoopShape
 from dctkd.engine.progress import ProgressBar
-from dctkd.engine.records import RunRecord, Speed, exported_weights
+from dctkd.engine.ranks import ALONE, AgreedInterrupt, Ranks, joined
+from dctkd.engine.records import RunRecord, Speed, ending_of, exported_weights
 from dctkd.engine.stream import Stream
 from dctkd.engine.train import TeacherPass, teacher_pass, train
 from dctkd.errors import InputError, is_out_of_memory
-from dctkd.locks import Held
 from dctkd.models import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,17 @@ logger = logging.getLogger(__name__)
 SAVING_SHARE = 50
 """A checkpoint at the end of an epoch is left out if training since the last took less than so many times its cost."""
 
-Claims = Mapping[Task, Held]
+
+class Claim(Protocol):
+    """What tells whether a run is still this process's to write."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another process has taken the run over."""
+        ...
+
+
+Claims = Mapping[Task, Claim]
 
 
 def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Interrupt) -> list[Task]:
@@ -53,16 +64,7 @@ def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Inte
         OSError: If a result cannot be written; what was saved before is there.
     """
     with ExitStack() as stack:
-        device = torch.device("cpu")
-        if job.device == "cuda":
-            if not torch.cuda.is_available():
-                raise InputError(
-                    "device: a GPU driver is loaded but this torch build cannot use it; "
-                    "say --device cpu or install a CUDA build"
-                )
-            device = torch.device("cuda", stack.enter_context(claim_gpu(torch.cuda.device_count())))
-        torch.set_num_threads(job.identity.recipe.threads)
-        keep_freed_memory()
+        device = _prepared_device(job, stack)
         groups, crashed, may_be_resident = [list(tasks)], [], True
         while groups:
             group = groups.pop(0)
@@ -79,6 +81,45 @@ def train_tasks(job: Job, tasks: Sequence[Task], claims: Claims, interrupt: Inte
             if groups:
                 give_memory_back()
         return crashed
+
+
+def train_share(job: Job, claims: Claims, interrupt: AgreedInterrupt, *, may_be_resident: bool) -> None:
+    """Train, test and store a job's one run together with other processes, which do the same.
+
+    Args:
+        job: A job of one task.
+        claims: Whether the run is still the launching process's.
+        interrupt: Asked in every step; all processes stop together.
+        may_be_resident: Whether a GPU may hold all pixels.
+
+    Raises:
+        InterruptedRunError: In all processes; the run is saved.
+        SharedOutOfMemoryError: If memory does not suffice in this process; the others are to be ended.
+        Exception: Whatever else this process cannot go on after; likewise.
+    """
+    with ExitStack() as stack:
+        device = _prepared_device(job, stack)
+        ranks = stack.enter_context(joined(device, interrupt))
+        stack.enter_context(interrupt.listening())  # from here on: who still waits for the others has nothing to save
+        try:
+            _Pack(job, job.tasks, device, claims, may_be_resident, ranks).run(interrupt)
+        except InterruptedRunError:
+            ranks.wait()
+            raise
+
+
+def _prepared_device(job: Job, stack: ExitStack) -> torch.device:
+    """Set torch's threads and return the device, which is this process's until the stack is left."""
+    torch.set_num_threads(job.identity.recipe.threads)
+    keep_freed_memory()
+    if job.device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError(
+            "device: a GPU driver is loaded but this torch build cannot use it; "
+            "say --device cpu or install a CUDA build"
+        )
+    return torch.device("cuda", stack.enter_context(claim_gpu(torch.cuda.device_count())))
 
 
 def _smaller(group: list[Task], too_large: list[Task]) -> list[list[Task]]:
@@ -100,9 +141,16 @@ class _Pack:
     """The learners of one process."""
 
     def __init__(
-        self, job: Job, tasks: Sequence[Task], device: torch.device, claims: Claims, may_be_resident: bool
+        self,
+        job: Job,
+        tasks: Sequence[Task],
+        device: torch.device,
+        claims: Claims,
+        may_be_resident: bool,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.job, self.tasks, self.device, self.claims = job, list(tasks), device, claims
+        self.ranks, self.is_shared = ranks, ranks.part.num_ranks > 1
         self.crashed: list[Task] = []
         self.too_large: list[Task] = []
         self.postponed: list[Task] = []
@@ -114,11 +162,11 @@ class _Pack:
         identity = job.identity
         self.cache = job.pixels or PixelCache.open(job.store.results / job.data["cache"])
         inputs, recipe = identity.data.input, identity.recipe
-        self.stream = Stream(
-            self.cache, inputs, identity.seed, recipe.batch_size, recipe.epochs, device, may_be_resident
+        self.stream = stream = Stream(
+            self.cache, inputs, identity.seed, recipe.batch_size, recipe.epochs, device, may_be_resident, ranks.part
         )
         look = GPU_LOOK_EVERY_STEPS if device.type == "cuda" else 1
-        self.shape = LoopShape(self.stream.steps_per_epoch, self.stream.total_steps, device, tasks[0].precision, look)
+        self.shape = LoopShape(stream.steps_per_epoch, stream.total_steps, device, tasks[0].precision, look, ranks)
 
     @property
     def can_take_less(self) -> bool:
@@ -138,8 +186,18 @@ class _Pack:
             meant = meaning_of(error, self.job.identity.recipe.compile)
             if not is_out_of_memory(meant):
                 raise
+            if self.is_shared:
+                self._end_all_for(meant)
             self._save(self._standing())
             self._run_out_of_memory(meant)
+
+    def _end_all_for(self, error: Exception) -> NoReturn:
+        """Leave the other processes, which are in the middle of a step, with what the run's record needs."""
+        learner = next(iter(self._standing()), None)
+        if learner is None:
+            raise error
+        learner.fail(error)
+        raise SharedOutOfMemoryError(ending_of(learner, self.speed), is_resident=self.stream.is_resident) from error
 
     def _standing(self) -> list[Learner]:
         """Learners that stand between two steps and whose results are not stored yet."""
@@ -171,6 +229,7 @@ class _Pack:
             shared += teacher_bytes(model, teacher_spec, self.stream.batch_size)
         room = Room(granted, shared=shared)
         for position, task in enumerate(self.tasks):
+            self.ranks.agree()
             interrupt.raise_if_requested()
             learner = self._built(task, pairing, teacher_spec)
             if learner is None:
@@ -178,6 +237,7 @@ class _Pack:
             if len(self.tasks) > 1 and not room.takes(learner):
                 self._postpone(position, granted)
                 break
+            self.ranks.require_same("position", (learner.step, learner.closed_epochs))
             compile_network(learner.model, self.job.identity.recipe.compile, self.device)
             self.learners[task] = learner
         self.speed.num_learners = len(self.learners)
@@ -186,13 +246,14 @@ class _Pack:
         """Set a run to its start or to where it was saved; None if that crashes, which must not end the others."""
         try:
             learner = build_learner(self.job, task, self.cache, self.shape, pairing, teacher)
-            RunRecord(self.job, task).start(pairing)
+            if self.ranks.is_first:
+                RunRecord(self.job, task).start(pairing)
             if not self._resume(task, learner):
                 learner = build_learner(self.job, task, self.cache, self.shape, pairing, teacher)
         except (InputError, OSError):
             raise
         except Exception as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or self.is_shared:
                 raise
             self._crash(task, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
             return None
@@ -243,18 +304,26 @@ class _Pack:
         for learner in group:
             learner.teacher_passes_s += teacher_pass_s
         self.progress.advance(group)
-        self._leave_what_is_lost(group)
-        elapsed_s = time.monotonic() - self.saved_s
-        has_ended_epoch = bool(group) and group[0].step % self.stream.steps_per_epoch == 0
-        if elapsed_s >= self.job.plan.config.checkpoint_every_s or (
-            has_ended_epoch and elapsed_s >= SAVING_SHARE * self.saving_s
-        ):
+        if self.is_shared and group and not self.shape.is_look(group[0].step - 1):
+            return
+        if self._leave_what_is_lost(group, self.ranks.is_first and self._is_save_due(group)):
             self._save([learner for learner in group if learner.failure is None])
 
-    def _leave_what_is_lost(self, group: Sequence[Learner]) -> None:
-        for learner in group:
-            if self.claims[self._task_of(learner)].is_lost:
+    def _is_save_due(self, group: Sequence[Learner]) -> bool:
+        elapsed_s = time.monotonic() - self.saved_s
+        has_ended_epoch = bool(group) and group[0].step % self.stream.steps_per_epoch == 0
+        return elapsed_s >= self.job.plan.config.checkpoint_every_s or (
+            has_ended_epoch and elapsed_s >= SAVING_SHARE * self.saving_s
+        )
+
+    def _leave_what_is_lost(self, group: Sequence[Learner], wants_save: bool = False) -> bool:
+        """Fail learners whose runs another process has taken over; tell whether a save is due, as all agree."""
+        is_lost = [self.claims[self._task_of(learner)].is_lost for learner in group]
+        *lost, is_save_due = self.ranks.agree(*is_lost, wants_save)
+        for learner, has_gone in zip(group, lost, strict=True):
+            if has_gone:
                 learner.fail(LostLockError(f"{learner.name} is being trained by another process now"))
+        return is_save_due
 
     def _save(self, learners: Sequence[Learner]) -> None:
         """Write checkpoints. Where that fails the training goes on: only a later kill would cost more."""
@@ -263,38 +332,49 @@ class _Pack:
             task, position = self._task_of(learner), (learner.step, learner.closed_epochs)
             if self.saved_at.get(task) == position or not learner.step:
                 continue
-            try:
-                save_checkpoint(task.folder.path, learner.state_dict())
-            except Exception as error:
-                if not isinstance(error, OSError) and not is_out_of_memory(error):
-                    raise
-                logger.warning("%s cannot be saved (%s); what was saved before is kept", learner.name, error)
-            else:
+            if self.ranks.agree(self._is_written(task, learner))[0]:
                 self.saved_at[task] = position
         self.saved_s = time.monotonic()
         self.saving_s = self.saved_s - started_s
 
+    def _is_written(self, task: Task, learner: Learner) -> bool:
+        """Write a checkpoint, in the first process; tell whether that is done."""
+        try:
+            state = learner.state_dict()
+            if not self.ranks.is_first:
+                return False
+            save_checkpoint(task.folder.path, state)
+        except Exception as error:
+            if not isinstance(error, OSError) and not is_out_of_memory(error):
+                raise
+            logger.warning("%s cannot be saved (%s); what was saved before is kept", learner.name, error)
+            return False
+        return True
+
     def _after_epoch(self, group: Sequence[Learner], interrupt: Interrupt) -> None:
         every = self.job.identity.recipe.evaluate_every_epochs
         if every is not None and (group[0].epoch % every == 0 or group[0].step == self.stream.total_steps):
-            evaluations = evaluate(group, self.stream, num_classes=len(self.cache.classes), interrupt=interrupt)
-            for learner, evaluation in zip(group, evaluations, strict=True):
+            for learner, evaluation in zip(group, self._evaluate(group, interrupt), strict=self.ranks.is_first):
                 top1 = top1_percent(evaluation)
                 learner.record("test", "top1_percent", top1, "percent")
                 if top1 > learner.best.get("top1_percent", -1.0):
                     learner.best = {"top1_percent": top1, "epoch": learner.epoch}
                     if self.job.plan.config.keep_weights == "all":
                         learner.best["weights"] = exported_weights(learner.model)
-        for learner in group:
+        for learner in group if self.ranks.is_first else ():
             RunRecord(self.job, self._task_of(learner)).progress(learner, self.speed)
+
+    def _evaluate(self, learners: Sequence[Learner], interrupt: Interrupt) -> list[Evaluation]:
+        num_classes = len(self.cache.classes)
+        return evaluate(learners, self.stream, num_classes=num_classes, interrupt=interrupt, ranks=self.ranks)
 
     def _finish(self, interrupt: Interrupt) -> None:
         self._leave_what_is_lost(self._standing())
         done = self._standing()
         with self.speed.timing_evaluation():
-            evaluations = (
-                evaluate(done, self.stream, num_classes=len(self.cache.classes), interrupt=interrupt) if done else []
-            )
+            evaluations = self._evaluate(done, interrupt) if done else []
+        if not self.ranks.is_first:
+            return
         for learner, evaluation in zip(done, evaluations, strict=True):
             task = self._task_of(learner)
             RunRecord(self.job, task).finish(learner, evaluation, self.cache, self.speed)

@@ -96,7 +96,7 @@ class Speed:
         job_energy_joules is the energy of the whole device that the job computes on (all processor packages, or the
         GPU), job_cpu_energy_joules that of the processor packages: of every student of the pack and of whatever else
         ran there, since the job's last start, over the same time as wall_seconds. None where the hardware does not
-        tell.
+        tell. Of several processes the first one's times, memory and GPU count; images are those of whole batches.
         """
         joules = self.energy.read()
         own_and_teacher_s = learner.own_steps_s + learner.teacher_passes_s
@@ -113,6 +113,7 @@ class Speed:
             "students_in_pack": self.num_learners,
             "device": self.device.type,
             "threads": learner.identity.recipe.threads,
+            "processes": learner.shape.ranks.part.num_ranks,
         }
 
 
@@ -205,18 +206,15 @@ class RunRecord:
 
     def finish_without_result(self, learner: Learner, speed: Speed) -> None:
         """Store that a run diverged or does not fit into memory: that is a result too."""
-        assert learner.failure is not None
-        status = learner.failure.kind
-        detail = {
-            "epoch": learner.epoch,
-            "step": learner.step,
-            "reason": learner.failure.reason,
-            "last_finite": learner.last_finite,
-            **({"remedy": OUT_OF_MEMORY_REMEDY} if status == "oom" else {}),
-        }
-        self._history(learner)
-        write_json(self.task.folder.path / "timing.json", speed.record(learner))
-        self._metrics(status, [], {"detail": detail})
+        self.finish_with(ending_of(learner, speed))
+
+    def finish_with(self, ending: dict[str, Any]) -> None:
+        """Store what `ending_of` returned, perhaps in another process."""
+        folder = self.task.folder.path
+        if ending["history"]:
+            write_atomic(folder / "history.jsonl", ending["history"])
+        write_json(folder / "timing.json", ending["timing"])
+        self._metrics(ending["status"], [], {"detail": ending["detail"]})
 
     def _history(self, learner: Learner) -> None:
         if learner.history:
@@ -247,6 +245,21 @@ class RunRecord:
         self.task.folder.write_state(
             {"status": "failed", "spec": self.task.run.spec, "path": self.task.run.path, "reason": reason}
         )
+
+
+def ending_of(learner: Learner, speed: Speed) -> dict[str, Any]:
+    """Return what is stored of a run that has failed and has no result, as JSON values."""
+    assert learner.failure is not None
+    status = learner.failure.kind
+    detail = {
+        "epoch": learner.epoch,
+        "step": learner.step,
+        "reason": learner.failure.reason,
+        "last_finite": learner.last_finite,
+        **({"remedy": OUT_OF_MEMORY_REMEDY} if status == "oom" else {}),
+    }
+    timing = speed.record(learner)
+    return {"status": status, "detail": detail, "history": learner.history_text(), "timing": timing}
 
 
 def exported_weights(model: StageModel) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from dctkd.config import Schedule
+from dctkd.recipe import Schedule
 
 
 def lr_at(schedule: Schedule, *, step: int, steps_per_epoch: int, epochs: int, peak: float) -> float:

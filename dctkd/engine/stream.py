@@ -10,9 +10,9 @@ from functools import cached_property
 import torch
 
 from dctkd.config import InputRecipe
-from dctkd.data.batches import steps_per_epoch, test_batches, train_batches
+from dctkd.data.batches import WHOLE, Part, batch_rows, steps_per_epoch, test_batches, train_batches
 from dctkd.data.cache import PixelCache
-from dctkd.data.inputs import PixelSource, RawBatch
+from dctkd.data.inputs import PixelSource
 from dctkd.data.manifest import SPLITS
 from dctkd.data.pixel_source import choose_source
 from dctkd.data.resident import ResidentSource
@@ -23,10 +23,28 @@ TEST_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
+class Piece(Batch):
+    """What one process sees of a training batch.
+
+    Attributes:
+        num_whole: Images of the whole batch.
+        counts: False in a process for which the batch has no image left: it computes, and adds nothing.
+    """
+
+    num_whole: int = 0
+    counts: bool = True
+
+    def share_of(self, part: Batch) -> float:
+        """Return which fraction of the whole batch's images a part of this piece holds."""
+        return len(part.target_B) / self.num_whole if self.counts else 0.0
+
+
+@dataclass(frozen=True)
 class Stream:
     """All batches that runs of one dataset, seed and recipe see, in order.
 
     Attributes:
+        part: Of every training batch, and of the test batches, which this process takes.
         may_be_resident: Whether a GPU may hold all pixels if the dataset is small (`choose_source`).
     """
 
@@ -37,6 +55,7 @@ class Stream:
     epochs: int
     device: torch.device
     may_be_resident: bool = True
+    part: Part = WHOLE
 
     def __post_init__(self) -> None:
         """Choose the source at once: what a GPU has free is asked before networks take of it."""
@@ -67,9 +86,15 @@ class Stream:
         """Training batches of the whole run."""
         return self.steps_per_epoch * self.epochs
 
-    def train(self, start: int, stop: int) -> Generator[Batch]:
+    @property
+    def num_test_batches(self) -> int:
+        """Batches of the test set, over all processes."""
+        return -(-self.cache.num_images("test") // TEST_BATCH_SIZE)
+
+    def train(self, start: int, stop: int) -> Generator[Piece]:
         """Yield the batches of steps `start` to `stop` - 1; starting in mid-epoch skips nothing and repeats nothing."""
         step = start
+        rows = batch_rows(self.cache.num_images("train"), self.batch_size)
         while step < stop:
             epoch, first = divmod(step, self.steps_per_epoch)
             raws = train_batches(
@@ -80,21 +105,27 @@ class Stream:
                 batch_size=self.batch_size,
                 source=self.source,
                 start=first,
+                part=self.part,
             )
             with closing(raws):  # a thread may stand behind them
                 for raw in raws:
-                    yield self._batch(raw, epoch, step / max(self.total_steps, 1))
+                    whole = rows[step % self.steps_per_epoch]
+                    yield Piece(
+                        raw.images_BCHW,
+                        raw.target_B,
+                        raw.index_B,
+                        epoch=epoch,
+                        progress=step / max(self.total_steps, 1),
+                        num_whole=whole.stop - whole.start,
+                        counts=self.part.rows_of(whole)[1],
+                    )
                     step += 1
                     if step == stop:
                         return
 
     def test(self) -> Generator[Batch]:
-        """Yield the whole test set in official order, in batches of a fixed size."""
-        raws = test_batches(self.cache, self.recipe, batch_size=TEST_BATCH_SIZE, source=self.source)
+        """Yield this process's batches of the test set, of a fixed size; alone, all of it in official order."""
+        raws = test_batches(self.cache, self.recipe, batch_size=TEST_BATCH_SIZE, source=self.source, part=self.part)
         with closing(raws):
             for raw in raws:
-                yield self._batch(raw, self.epochs, 1.0)
-
-    @staticmethod
-    def _batch(raw: RawBatch, epoch: int, progress: float) -> Batch:
-        return Batch(raw.images_BCHW, raw.target_B, raw.index_B, epoch=epoch, progress=progress)
+                yield Batch(raw.images_BCHW, raw.target_B, raw.index_B, epoch=self.epochs, progress=1.0)

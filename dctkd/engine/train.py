@@ -12,7 +12,7 @@ import torch
 from dctkd.engine.compiling import begin_step, meaning_of
 from dctkd.engine.interrupt import Interrupt
 from dctkd.engine.learner import Learner
-from dctkd.engine.stream import Stream
+from dctkd.engine.stream import Piece, Stream
 from dctkd.methods.base import Batch
 from dctkd.models import Outputs
 
@@ -83,17 +83,17 @@ def _next_stop(learners: Sequence[Learner], step: int, total: int) -> int:
     return min((learner.step for learner in learners if learner.is_running and learner.step > step), default=total)
 
 
-def _step(group: Sequence[Learner], batch: Batch, teacher: TeacherPass | None) -> None:
+def _step(group: Sequence[Learner], batch: Piece, teacher: TeacherPass | None) -> None:
     """Let every learner take one step on the batch; one that cannot keeps why."""
-    num_images = len(batch.target_B)
     parts = list(batch.parts(group[0].identity.recipe.micro_batch))
     begin_step(group[0].identity.recipe.compile)
     for part in parts:
         outputs = None if teacher is None else teacher(part)
         for learner in group:
-            _attempt(learner, partial(learner.add_gradient, part, outputs, share=len(part.target_B) / num_images))
-            if part is parts[-1]:  # at once: gradients of the whole pack need not lie in memory side by side
-                _attempt(learner, partial(learner.take_step, num_images))
+            is_last = part is parts[-1]
+            _attempt(learner, partial(learner.add_gradient, part, outputs, share=batch.share_of(part), is_last=is_last))
+            if is_last:  # at once: gradients of the whole pack need not lie in memory side by side
+                _attempt(learner, partial(learner.take_step, batch.num_whole))
 
 
 def _attempt(learner: Learner, act: Callable[[], None]) -> None:
@@ -102,6 +102,8 @@ def _attempt(learner: Learner, act: Callable[[], None]) -> None:
     try:
         act()
     except Exception as error:  # whatever a method raises must not end the other students
+        if not learner.shape.ranks.is_of_all(error):
+            raise
         learner.fail(meaning_of(error, learner.identity.recipe.compile))
     if learner.failure is not None:  # as text: a log record with the exception would keep its tensors in memory
         logger.warning("%s stops in step %s: %s", learner.name, learner.step, learner.failure.trace.rstrip())

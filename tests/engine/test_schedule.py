@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dctkd.config import Schedule
 from dctkd.engine.schedule import lr_at, ramp_at
+from dctkd.recipe import Schedule
 
 
 def rates(schedule, *, epochs, steps_per_epoch, peak=0.1):

@@ -117,6 +117,14 @@ def memory_of_students(number):
     )
 
 
+def cores_of(recipe):
+    return threads_of(recipe) * (PLAN.config.recipes[recipe].processes or 1)
+
+
+def gpus_of(recipe):
+    return GPUS_PER_JOB * (PLAN.config.recipes[recipe].processes or 1)
+
+
 def teacher_edge(wildcards):
     return f"{DATASET}/teachers/{{teacher}}/seed{PLAN.teacher_seed(int(wildcards.seed))}/teacher.json"
 

@@ -16,9 +16,9 @@ for pack in PLAN.packs:
             ),
         log:
             f"{LOGS}/{{dataset}}/{{teacher}}__{{student}}/{pack.name}-seed{{seed}}.log",
-        threads: threads_of(PLAN.config.student_recipe)
+        threads: cores_of(PLAN.config.student_recipe)
         resources:
-            gpu=GPUS_PER_JOB,
+            gpu=gpus_of(PLAN.config.student_recipe),
             runtime=minutes_of_students(len(pack.methods)),
             mem_mb=memory_of_students(len(pack.methods)),
         params:

@@ -7,9 +7,9 @@ rule teacher:
         f"{LOGS}/{{dataset}}/teachers/{{teacher}}-seed{{seed}}.log",
     # First: all students wait for it. The jobs that measure come next, or they would be left for the end, with idle cores.
     priority: 2
-    threads: threads_of(PLAN.config.teacher_recipe)
+    threads: cores_of(PLAN.config.teacher_recipe)
     resources:
-        gpu=GPUS_PER_JOB,
+        gpu=gpus_of(PLAN.config.teacher_recipe),
         runtime=minutes_of_teacher,
         mem_mb=memory_of_teacher,
     params:
