@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,10 +181,15 @@ def demand_of(plan: Plan, slots: Slots) -> Demand:
 
 
 def _measured(plan: Plan, path: Path) -> Sizes:
-    from dctkd.engine.sizes import measure_sizes  # imports timm: once for all calls of an experiment on a cluster
-
-    sizes = measure_sizes(plan, path.parents[1])
-    sizes.write(path)
+    """Have a process of its own measure: torch would stay in this one, which lives as long as the experiment."""
+    with tempfile.TemporaryDirectory() as place:
+        written = Path(place) / "plan.json"
+        written.write_text(plan.to_json())
+        command = [sys.executable, "-m", "dctkd.engine.sizes", str(written), str(path.parents[1]), str(path)]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    sizes = Sizes.read(path, key=key_of(plan))
+    if sizes is None:
+        raise InputError(done.stderr.strip() or f"{path}: networks cannot be measured (status {done.returncode})")
     return sizes
 
 

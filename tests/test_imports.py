@@ -36,8 +36,8 @@ ALLOWED = {
     "store_commands": {"store"},
     "status": {"plan", "store"},
     "workflow": {
-        "config", "demand", "engine.build", "engine.device", "engine.sizes", "errors", "late_files", "places", "plan",
-        "plan_file", "provenance", "site", "yaml_text",
+        "config", "demand", "engine.build", "engine.device", "errors", "late_files", "places", "plan", "plan_file",
+        "provenance", "site", "yaml_text",
     },
     "snakemake_locks": {"locks"},
     "functional": set(),

@@ -78,6 +78,14 @@ def cpu_model() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def no_gpu_error() -> InputError:
+    """Return what a job says that is to compute on a GPU and sees none."""
+    return InputError(
+        "device: this job is to compute on a GPU, but torch sees none here; say device: cpu (on a cluster: resources "
+        "gpu=0), or install a torch that can use this machine's driver"
+    )
+
+
 def gpu_lock_folder() -> Path:
     """Return where this user's claims on GPUs lie, a lock file each; it need not exist."""
     return Path(tempfile.gettempdir()) / f"dctkd-gpus-{os.getuid()}"

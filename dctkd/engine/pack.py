@@ -17,7 +17,7 @@ from dctkd.engine.allocator import give_memory_back, keep_freed_memory
 from dctkd.engine.build import Pairing, build_learner, build_teacher, stages_of
 from dctkd.engine.checkpoint import checkpoints, save_checkpoint
 from dctkd.engine.compiling import compile_network, forget_compiled, meaning_of
-from dctkd.engine.device import claim_gpu
+from dctkd.engine.device import claim_gpu, no_gpu_error
 from dctkd.engine.evaluate import Evaluation, evaluate, top1_percent
 from dctkd.engine.failure import LostLockError, SharedOutOfMemoryError
 from dctkd.engine.footprint import Room, granted_bytes, teacher_bytes
@@ -115,10 +115,7 @@ def _prepared_device(job: Job, stack: ExitStack) -> torch.device:
     if job.device == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise InputError(
-            "device: a GPU driver is loaded but this torch build cannot use it; "
-            "say --device cpu or install a CUDA build"
-        )
+        raise no_gpu_error()
     return torch.device("cuda", stack.enter_context(claim_gpu(torch.cuda.device_count())))
 
 

@@ -1,7 +1,12 @@
-"""How large an experiment's networks and datasets are, for what its jobs ask of a batch system (demand.py)."""
+"""How large an experiment's networks and datasets are, for what its jobs ask of a batch system (demand.py).
+
+`python -m dctkd.engine.sizes PLAN RESULTS TARGET` measures them in a process of its own: Snakemake's main process runs
+for days on a login node, and loads no torch.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from dctkd.demand import NetworkSize, Sizes, key_of
@@ -13,6 +18,7 @@ from dctkd.identity import ModelIdentity, identify_model
 from dctkd.metrics.cost import measure_model
 from dctkd.models import describe_stages
 from dctkd.plan import Plan
+from dctkd.plan_file import read_plan
 
 NUM_CLASSES = 1000
 """Of the networks that are measured; the classifier is a small part of them."""
@@ -61,3 +67,17 @@ def _measure(model: ModelIdentity, crop: int) -> NetworkSize:
     network = network_of(model, NUM_CLASSES, [last], crop, weights=None, pretrained=False)
     cost = measure_model(network, input_size=crop)
     return NetworkSize(cost.macs, cost.parameters, map_bytes(network, NUM_IMAGES, crop) // NUM_IMAGES)
+
+
+def main(plan: Path, results: Path, target: Path) -> int:
+    """Measure the networks and datasets of a plan; the status is 2, with one line, for a mistake of the user's."""
+    try:
+        measure_sizes(read_plan(plan), results).write(target)
+    except InputError as error:
+        sys.stderr.write(str(error))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*map(Path, sys.argv[1:])))

@@ -16,7 +16,7 @@ import torch
 
 from dctkd.engine.build import pair_networks
 from dctkd.engine.census import Census, published_census
-from dctkd.engine.device import claim_gpu, resolve_device, resolve_precision
+from dctkd.engine.device import claim_gpu, no_gpu_error, resolve_device, resolve_precision
 from dctkd.engine.estimate import estimate
 from dctkd.engine.latency import BATCH_SIZES, Setting, measure_latency
 from dctkd.errors import InputError
@@ -101,9 +101,6 @@ def _device(plan: Plan) -> Iterator[torch.device]:
         yield torch.device("cpu")
         return
     if not torch.cuda.is_available():
-        raise InputError(
-            "device: a GPU driver is loaded but this torch build cannot use it; "
-            "set `device: cpu` or install a CUDA build"
-        )
+        raise no_gpu_error()
     with claim_gpu(torch.cuda.device_count()) as index, torch.cuda.device(index):
         yield torch.device("cuda", index)

@@ -45,7 +45,7 @@ def edges(folder):
 def tiny_module(request):
     plugins = request.config.pluginmanager.get_plugins()
     tiny = copy.deepcopy(next(plugin for plugin in plugins if hasattr(plugin, "TINY")).TINY)
-    return {**tiny, "students_per_job": 1}
+    return {**tiny, "students_per_job": 1, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")

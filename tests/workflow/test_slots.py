@@ -59,7 +59,7 @@ def test_packs_are_cut_to_the_time_limit_and_networks_are_measured_once(raw, mon
     demand = demand_of(limited, Slots(jobs=2))
     largest = max(len(pack.methods) for pack in limited.packs)
     assert demand.students_minutes("shapes", ("wide", "narrow"), largest) < 60
-    monkeypatch.setattr("dctkd.engine.sizes.measure_sizes", None)
+    monkeypatch.setattr("dctkd.workflow._measured", None)
     assert demand_of(limited, Slots(jobs=2)).sizes == demand.sizes
 
 
