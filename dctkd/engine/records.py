@@ -113,7 +113,7 @@ class Speed:
             "students_in_pack": self.num_learners,
             "device": self.device.type,
             "threads": learner.identity.recipe.threads,
-            "processes": learner.shape.ranks.part.num_ranks,
+            "processes": learner.identity.recipe.processes or 1,
         }
 
 

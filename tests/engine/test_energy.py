@@ -210,7 +210,7 @@ def test_a_gpus_energy_is_none_without_nvmls_bindings(tree, monkeypatch):
 def timing(tree, monkeypatch):
     """What timing.json says of energy after 4 J of the packages, and 2.5 J of the GPU if there is one."""
     monkeypatch.setattr(records, "POWERCAP", tree.root)
-    recipe = SimpleNamespace(threads=1)
+    recipe = SimpleNamespace(threads=1, processes=None)
     seconds = dict.fromkeys(("own_steps_s", "teacher_passes_s", "images_seen"), 1.0)
     learner = SimpleNamespace(identity=SimpleNamespace(recipe=recipe), **seconds)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 0)
