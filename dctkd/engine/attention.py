@@ -26,6 +26,7 @@ from dctkd.data.cache import PixelCache
 from dctkd.data.central_crop import central_corners
 from dctkd.engine.build import network_of, stages_of
 from dctkd.engine.columns import column_of_numbers, column_of_texts
+from dctkd.engine.gpu import job_device
 from dctkd.engine.job import Job, make_job
 from dctkd.engine.learner import LoopShape
 from dctkd.engine.overlap import Wanted
@@ -63,16 +64,16 @@ def measure(plan: Plan, wanted: Sequence[Wanted], results: Path, *, sources: Seq
         device: auto, cpu or cuda.
 
     Raises:
-        InputError: If the teacher's run or a student's is damaged.
+        InputError: If the teacher's run or a student's is damaged, or no GPU is free.
     """
-    with make_job(plan, [one.run for one in wanted], results, device=device).with_pixels() as job:
-        _measure(job, wanted, sources)
+    asked = make_job(plan, [one.run for one in wanted], results, device=device)
+    with asked.with_pixels() as job, job_device(job.device) as place:
+        _measure(job, wanted, sources, place)
 
 
-def _measure(job: Job, wanted: Sequence[Wanted], sources: Sequence[str]) -> None:
+def _measure(job: Job, wanted: Sequence[Wanted], sources: Sequence[str], place: torch.device) -> None:
     assert job.pixels is not None
     torch.set_num_threads(job.identity.recipe.threads)
-    place = torch.device(job.device)
     cache, identity, pairing = job.pixels, job.identity, stages_of(job.identity)
     shape = LoopShape(1, 1, place, _precision_of(wanted[0]))
     inputs, batch_size = identity.data.input, identity.recipe.batch_size

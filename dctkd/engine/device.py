@@ -9,7 +9,7 @@ import fcntl
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -78,38 +78,28 @@ def cpu_model() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
-def no_gpu_error() -> InputError:
-    """Return what a job says that is to compute on a GPU and sees none."""
-    return InputError(
-        "device: this job is to compute on a GPU, but torch sees none here; say device: cpu (on a cluster: resources "
-        "gpu=0), or install a torch that can use this machine's driver"
-    )
-
-
 def gpu_lock_folder() -> Path:
     """Return where this user's claims on GPUs lie, a lock file each; it need not exist."""
     return Path(tempfile.gettempdir()) / f"dctkd-gpus-{os.getuid()}"
 
 
 @contextmanager
-def claim_gpu(num_gpus: int) -> Iterator[int]:
+def claim_gpu(names: Sequence[str]) -> Iterator[int]:
     """Claim one GPU that no other job of this user's claims; yields its index.
 
-    Snakemake counts GPUs but hands out no indices, so jobs claim theirs under a lock file. Where a scheduler set
-    CUDA_VISIBLE_DEVICES to one GPU there is only index 0.
+    Snakemake counts GPUs but hands out no indices, so jobs claim theirs under a lock file.
 
     Args:
-        num_gpus: Number of visible GPUs, at least 1.
+        names: Of the visible GPUs, in order; not their indices: a batch system may show each of its jobs another GPU
+            as number 0.
 
     Raises:
         InputError: If all are claimed.
     """
     folder = gpu_lock_folder()
     folder.mkdir(mode=0o700, exist_ok=True)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    names = visible if len(visible) == num_gpus and all(visible) else [str(index) for index in range(num_gpus)]
     for index, name in enumerate(names):
-        file = os.open(folder / f"{name.strip().replace('/', '_')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(folder / f"{name.replace('/', '_')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -121,5 +111,6 @@ def claim_gpu(num_gpus: int) -> Iterator[int]:
             os.close(file)
         return
     raise InputError(
-        f"device: all {num_gpus} GPUs are claimed by other jobs; run fewer at a time with `--resources gpu={num_gpus}`"
+        f"device: all {len(names)} GPUs are claimed by other jobs; run fewer at a time with `--resources "
+        f"gpu={len(names)}`"
     )

@@ -17,10 +17,10 @@ from dctkd.engine.allocator import give_memory_back, keep_freed_memory
 from dctkd.engine.build import Pairing, build_learner, build_teacher, stages_of
 from dctkd.engine.checkpoint import checkpoints, save_checkpoint
 from dctkd.engine.compiling import compile_network, forget_compiled, meaning_of
-from dctkd.engine.device import claim_gpu, no_gpu_error
 from dctkd.engine.evaluate import Evaluation, evaluate, top1_percent
 from dctkd.engine.failure import LostLockError, SharedOutOfMemoryError
 from dctkd.engine.footprint import Room, granted_bytes, teacher_bytes
+from dctkd.engine.gpu import job_device
 from dctkd.engine.interrupt import Interrupt, InterruptedRunError
 from dctkd.engine.job import Job, Task
 from dctkd.engine.learner import GPU_LOOK_EVERY_STEPS, Learner, LoopShape
@@ -112,11 +112,7 @@ def _prepared_device(job: Job, stack: ExitStack) -> torch.device:
     """Set torch's threads and return the device, which is this process's until the stack is left."""
     torch.set_num_threads(job.identity.recipe.threads)
     keep_freed_memory()
-    if job.device == "cpu":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise no_gpu_error()
-    return torch.device("cuda", stack.enter_context(claim_gpu(torch.cuda.device_count())))
+    return stack.enter_context(job_device(job.device))
 
 
 def _smaller(group: list[Task], too_large: list[Task]) -> list[list[Task]]:

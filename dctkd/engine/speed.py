@@ -8,7 +8,7 @@ whole experiment would take at the rate of a few training steps (estimate.py). `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import torch
 
 from dctkd.engine.build import pair_networks
 from dctkd.engine.census import Census, published_census
-from dctkd.engine.device import claim_gpu, no_gpu_error, resolve_device, resolve_precision
+from dctkd.engine.device import resolve_device, resolve_precision
 from dctkd.engine.estimate import estimate
+from dctkd.engine.gpu import job_device
 from dctkd.engine.latency import BATCH_SIZES, Setting, measure_latency
 from dctkd.errors import InputError
 from dctkd.models import StageModel
@@ -96,11 +97,9 @@ def _networks(plan: Plan, census: Mapping[str, Census]) -> Iterator[tuple[str, S
 
 @contextmanager
 def _device(plan: Plan) -> Iterator[torch.device]:
-    """Give the experiment's device; a GPU is claimed from training jobs and becomes torch's default."""
-    if resolve_device(plan.config.device) == "cpu":
-        yield torch.device("cpu")
-        return
-    if not torch.cuda.is_available():
-        raise no_gpu_error()
-    with claim_gpu(torch.cuda.device_count()) as index, torch.cuda.device(index):
-        yield torch.device("cuda", index)
+    """Give the experiment's device; a GPU becomes torch's default."""
+    with ExitStack() as stack:
+        device = stack.enter_context(job_device(resolve_device(plan.config.device)))
+        if device.type == "cuda":
+            stack.enter_context(torch.cuda.device(device))
+        yield device
