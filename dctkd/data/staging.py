@@ -148,7 +148,8 @@ def _use(target: Path, shared: PixelCache) -> tuple[PixelCache, int] | None:
         _require_ours(target, handle)
         copy = _opened(target, shared) if _is_locked(target, handle, fcntl.LOCK_SH) else None
         if copy is not None:
-            os.utime(handle)  # the copy that was not used for longest goes first
+            now_ns = time.time_ns()  # finer than the kernel's own clock of files
+            os.utime(handle, ns=(now_ns, now_ns))  # the copy that was not used for longest goes first
             return copy, handle
     except BaseException:
         os.close(handle)
