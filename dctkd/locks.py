@@ -58,6 +58,8 @@ class Owner:
         pid: Process, as its own machine or container counts.
         since: Local time at which it got the lock, for people.
         token: Random text that no other holder has.
+        mount: Number of the file system that it was taken on. Of one that is mounted twice on a machine, as FUSE does
+            in containers, the kernel knows nothing on one mount of the locks on the other.
     """
 
     host: str
@@ -65,12 +67,17 @@ class Owner:
     pid: int
     since: str
     token: str
+    mount: int = 0
 
     @classmethod
-    def myself(cls) -> Owner:
-        """Return this process as a new holder."""
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        return cls(socket.gethostname(), _boot(), os.getpid(), since, secrets.token_hex(8))
+    def myself(cls, file: int) -> Owner:
+        """Return this process as a new holder of an opened lock file."""
+        since, mount = time.strftime("%Y-%m-%d %H:%M:%S"), os.fstat(file).st_dev
+        return cls(socket.gethostname(), _boot(), os.getpid(), since, secrets.token_hex(8), mount)
+
+    def shares_kernel_locks(self, file: int) -> bool:
+        """Tell whether the kernel's lock on a file that this process has opened is the one that this holder took."""
+        return (self.boot, self.mount) == (_boot(), os.fstat(file).st_dev)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} (since {self.since})"
@@ -226,7 +233,7 @@ def _take(path: Path, file: int) -> Owner | None:
         if not _is_dead(path, file, former, kernel_knows=is_mine is True):
             return None
         logger.warning("%s: taken over from %s, which ended without giving it back", path, former)
-    owner = Owner.myself()
+    owner = Owner.myself(file)
     os.truncate(file, 0)
     os.pwrite(file, json.dumps(asdict(owner)).encode(), 0)
     os.fsync(file)
@@ -257,7 +264,7 @@ def _lock_in_kernel(file: int, kind: int = fcntl.LOCK_EX) -> bool | None:
 
 
 def _is_dead(path: Path, file: int, former: Owner, *, kernel_knows: bool) -> bool:
-    if kernel_knows and former.boot == _boot():
+    if kernel_knows and former.shares_kernel_locks(file):
         return True
     return _WATCH.is_silent(path, former.token, os.fstat(file).st_mtime_ns)
 
@@ -301,7 +308,7 @@ def is_held(path: Path) -> bool:
         owner = _parse(os.pread(file, 4096, 0))
         if is_mine is False:
             return True
-        if owner is None or (is_mine and owner.boot == _boot()):
+        if owner is None or (is_mine and owner.shares_kernel_locks(file)):
             return False
         return abs(time.time() - os.fstat(file).st_mtime) < FORGOTTEN_S
     finally:

@@ -132,6 +132,19 @@ def test_a_holder_on_another_machine_that_is_silent_is_taken_over(path, quick):
     held.release()
 
 
+def test_a_holder_on_another_mount_of_one_file_system_is_believed_dead_by_its_silence_alone(path, quick):
+    """As two containers of a machine with a mount of FUSE each: no kernel lock of one is seen on the other's."""
+    held = locks.try_lock(path)
+    record = {**json.loads(path.read_text()), "mount": held.owner.mount + 1}
+    held.release()
+    path.write_text(json.dumps(record))
+    assert locks.try_lock(path) is None
+    assert locks.is_held(path)
+    held, seconds = lock_when_free(path)
+    assert seconds >= 0.9 * locks.STALE_S
+    held.release()
+
+
 @pytest.mark.parametrize("jump_s", [-1e6, 1e6])
 def test_clocks_that_jump_neither_free_nor_keep_a_lock(path, quick, monkeypatch, jump_s):
     of_another_machine(path)
