@@ -97,9 +97,9 @@ def test_a_cancelled_job_resumes_with_the_same_command(training):
 
 
 def test_a_job_that_meets_its_time_limit_is_saved_queued_again_and_ends_with_the_same_bits(training):
-    # 80 steps of half a second and the start do not fit into the half minute that is left before the warning.
+    # 80 steps of 0.8 s do not fit into a minute. SLURM looks at limits now and then, and warns half a minute early.
     limit = ["--config", f"job_hours={1 / 60}", "--retries", "0"]
-    snakemake = training.start(SLOW_EDGE, *limit, pause_s=0.5)
+    snakemake = training.start(SLOW_EDGE, *limit, pause_s=0.8)
     wait_until(lambda: training.cluster.job_of("students_pack0"), "the job is in the queue", 60)
     job = training.cluster.job_of("students_pack0")
     wait_until(lambda: training.cluster.num_restarts(job) > 0, "the job is queued again", 120)
