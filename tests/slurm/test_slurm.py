@@ -97,12 +97,12 @@ def test_a_cancelled_job_resumes_with_the_same_command(training):
 
 
 def test_a_job_that_meets_its_time_limit_is_saved_queued_again_and_ends_with_the_same_bits(training):
-    # 80 steps of 0.8 s do not fit into a minute. SLURM looks at limits now and then, and warns half a minute early.
-    limit = ["--config", f"job_hours={1 / 60}", "--retries", "0"]
-    snakemake = training.start(SLOW_EDGE, *limit, pause_s=0.8)
+    # SLURM counts in minutes: it warns 30 to 90 s after the start of a job that may take two. 80 steps take longer.
+    limit = ["--config", f"job_hours={2 / 60}", "--retries", "0"]
+    snakemake = training.start(SLOW_EDGE, *limit, pause_s=1.2)
     wait_until(lambda: training.cluster.job_of("students_pack0"), "the job is in the queue", 60)
     job = training.cluster.job_of("students_pack0")
-    wait_until(lambda: training.cluster.num_restarts(job) > 0, "the job is queued again", 120)
+    wait_until(lambda: training.cluster.num_restarts(job) > 0, "the job is queued again", 150)
     assert training.end(snakemake) == 0, training.log()
     assert training.cluster.job_of("students_pack0") == job, "SLURM queued it again, Snakemake did not submit another"
     assert _times_resumed(training) == 2
