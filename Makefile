@@ -27,7 +27,7 @@ test: lint
 check: lint
 	$(PYTEST) -m "not slurm and not slow"
 
-# About 6 minutes. As root of a machine with apt-get it installs slurm-wlm and munge; elsewhere the tests say why they are skipped.
+# About 10 minutes. As root of a machine with apt-get it installs slurm-wlm and munge; elsewhere the tests say why they are skipped.
 test-slurm: $(READY)
 	tests/slurm/install.sh
 	python -m pytest -q -rs -m slurm tests/slurm

@@ -60,13 +60,20 @@ class Site:
         snakemake = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile"]
         return [*map(str, snakemake), "--workflow-profile", "profiles/slurm", *arguments, "--configfile", "tiny.yaml"]
 
+    def set_pause(self, pause_s):
+        """Say how long each step of the slow method waits from now on; a reader sees the old text or the new one."""
+        new = self.folder / "pause_s.new"
+        new.write_text(str(pause_s))
+        new.replace(self.folder / "pause_s")
+
     def start(self, *arguments, pause_s=0.0):
+        self.set_pause(pause_s)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         with (self.folder / "snakemake.log").open("ab") as log:
             return subprocess.Popen(
                 self.command(*arguments),
                 cwd=self.folder,
-                env={**os.environ, "PATH": path, "PAUSE_S": str(pause_s)},
+                env={**os.environ, "PATH": path},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

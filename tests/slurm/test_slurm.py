@@ -1,7 +1,7 @@
 """An experiment on a real SLURM: the same bits as on one machine, whatever happens to its jobs.
 
-A method of the tests' own waits a while in each step (PAUSE_S), so that jobs last as long as a test needs on any
-machine; the time is no part of the run's identity.
+A method of the tests' own waits a while in each step, so that jobs last as long as a test needs on any machine; the
+file `pause_s` beside the experiment says how long, at any time, and is no part of the run's identity.
 """
 
 import copy
@@ -16,15 +16,18 @@ from slurm_cluster import wait_until
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 SLOW = """
-import os, time
+import time
+from pathlib import Path
 from dctkd.methods.base import Method
+
+PAUSE_S = Path("pause_s")
 
 class Slow(Method):
     title, paper, year, features = "slow", "none", 2026, "logits"
     default_weight, default_weight_source = 1.0, "a test"
 
     def forward(self, student, teacher, batch):
-        time.sleep(float(os.environ.get("PAUSE_S", 0)))
+        time.sleep(float(PAUSE_S.read_text()) if PAUSE_S.exists() else 0)
         return {"logits": (student.logits_BK - teacher.logits_BK).float().square().mean()}
 """
 BREAKS = SLOW.replace("Slow", "Breaks").replace("time.sleep(", "1 / 0; time.sleep(")
@@ -99,10 +102,11 @@ def test_a_cancelled_job_resumes_with_the_same_command(training):
 def test_a_job_that_meets_its_time_limit_is_saved_queued_again_and_ends_with_the_same_bits(training):
     # SLURM counts in minutes: it warns 30 to 90 s after the start of a job that may take two. 80 steps take longer.
     limit = ["--config", f"job_hours={2 / 60}", "--retries", "0"]
-    snakemake = training.start(SLOW_EDGE, *limit, pause_s=1.2)
-    wait_until(lambda: training.cluster.job_of("students_pack0"), "the job is in the queue", 60)
+    snakemake = training.start(SLOW_EDGE, *limit, pause_s=3)
+    training.wait_for_training()  # before it the newest job of this name may be that of another test
     job = training.cluster.job_of("students_pack0")
-    wait_until(lambda: training.cluster.num_restarts(job) > 0, "the job is queued again", 150)
+    wait_until(lambda: training.cluster.num_restarts(job) > 0, "the job is queued again", 180)
+    training.set_pause(0)
     assert training.end(snakemake) == 0, training.log()
     assert training.cluster.job_of("students_pack0") == job, "SLURM queued it again, Snakemake did not submit another"
     assert _times_resumed(training) == 2
