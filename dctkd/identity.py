@@ -143,7 +143,10 @@ def method_file(row: MethodRow, folder: Path) -> Path | None:
 
 
 def identify_method(name: str, row: MethodRow, config: Experiment, folder: Path, where: str) -> MethodIdentity:
-    """Return a row's identity, with every default filled in; a file of the user's is known by its content."""
+    """Return a row's identity; a file of the user's is known by its content.
+
+    Every default is filled in, but that of an option which the method got after runs of it existed.
+    """
     from dctkd.methods import catalogue
 
     with_kd = name.endswith(KD_SUFFIX)
@@ -166,7 +169,7 @@ def identify_method(name: str, row: MethodRow, config: Experiment, folder: Path,
         )
     return MethodIdentity(
         method=method,
-        options=catalogue.validate_options(entry, row.options, where=f"{where}.options"),
+        options=catalogue.identify_options(entry, row.options, where=f"{where}.options"),
         weight=entry["default_weight"] if row.weight is None else row.weight,
         warmup_epochs=entry["default_warmup_epochs"] if row.warmup_epochs is None else row.warmup_epochs,
         ce=default_ce if row.ce is None else row.ce,

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from dctkd.config import load
 from dctkd.identity import Identity
+from dctkd.plan import make_plan
 from dctkd.store import digest_of
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +96,28 @@ def test_run_has_the_digest_that_its_config_gives_and_a_command_that_names_it(fo
         assert run["path"].startswith(f"{experiment.experiment}/")
         assert run["method"] in ("teacher", *experiment.methods)
         assert run["seed"] in experiment.seeds
+
+
+@cache
+def plan_of(config_file, *settings):
+    overrides = dict(setting.split("=") for setting in settings)
+    return make_plan(load(ROOT / config_file, overrides), config_file=config_file)
+
+
+def versions_of(identity):
+    method = identity["method"] or {}
+    return identity["engine_results_version"], identity["data"]["results_version"], method.get("results_version")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_run_has_the_spec_that_its_experiment_gives_today_unless_a_results_version_was_raised(folder):
+    for run in runs_of(folder).values():
+        words = shlex.split(run["command"])
+        settings = words[words.index("--config") + 1 :] if "--config" in words else []
+        today = plan_of(words[words.index("--configfile") + 1], *settings).at(run["path"])
+        published = yaml.load(run["config"], Loader=yaml.CSafeLoader)["identity"]
+        if versions_of(today.identity) == versions_of(published):
+            assert today.spec == run["spec"], f"{run['path']} would be trained again"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)

@@ -7,7 +7,6 @@ instead.
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dctkd.errors import InputError
 from dctkd.methods import METHODS
-from dctkd.methods.option_schema import check_options
+from dctkd.methods.option_schema import check_options, without_later_defaults
 from dctkd.provenance import sha256_of, sha256_of_file, write_atomic
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ Entry = dict[str, Any]
 
 
 def describe(method_class: type[Method]) -> Entry:
-    """Return the catalogue entry of a class: its attributes, the JSON schema of its options, the hash of its source.
+    """Return the catalogue entry of a class: attributes, JSON schema of its options, modules it is made of, their hash.
 
     Raises:
         InputError: If the class lacks one of the attributes.
@@ -49,7 +48,8 @@ def describe(method_class: type[Method]) -> Entry:
         )
     entry: Entry = {name: getattr(method_class, name) for name in ATTRIBUTES}
     entry["options_schema"] = method_class.Options.model_json_schema()
-    entry["source_sha256"] = _source_sha256(Path(inspect.getfile(method_class)))
+    entry["sources"] = _sources(method_class)
+    entry["source_sha256"] = _source_sha256(entry["sources"])
     return entry
 
 
@@ -106,6 +106,24 @@ def validate_options(method: str | Mapping[str, Any], options: Mapping[str, Any]
     return check_options(method["options_schema"], options, where)
 
 
+def identify_options(method: str | Mapping[str, Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return what of a method's options determines a run: all of them, but `later_option`s at their defaults.
+
+    `methods.create` fills in what is left out, with the same values.
+
+    Args:
+        method: As of `validate_options`.
+        options: As of `validate_options`.
+        where: As of `validate_options`.
+
+    Raises:
+        InputError: As `validate_options`.
+    """
+    if isinstance(method, str):
+        method = entry(method)
+    return without_later_defaults(method["options_schema"], validate_options(method, options, where))
+
+
 def entry(method: str) -> Entry:
     """Return the entry of one method in METHODS; the file is read once per process."""
     if method not in METHODS:
@@ -119,13 +137,20 @@ def _read_once() -> dict[str, Entry]:
 
 
 def _fresh_entry(name: str, stored: Entry) -> Entry:
-    if stored.get("source_sha256") == _source_sha256(CATALOGUE.with_name(f"{name}.py")):
-        return stored
+    try:
+        if stored.get("source_sha256") == _source_sha256(stored.get("sources", [])):
+            return stored
+    except FileNotFoundError:  # A module that the class came from has gone.
+        pass
     return describe(METHODS[name])
 
 
-def _source_sha256(file: Path) -> str:
-    # The base and its options are part of it: an attribute that a class does not set comes from there.
-    return sha256_of(
-        [sha256_of_file(source) for source in (file, *map(CATALOGUE.with_name, ("base.py", "options.py")))]
-    )
+def _sources(method_class: type[Method]) -> list[str]:
+    """Return the names of the modules of this package that define the class, its options and what they derive from."""
+    package = f"{__package__}."
+    modules = {base.__module__ for base in (*method_class.__mro__, *method_class.Options.__mro__)}
+    return sorted(module.removeprefix(package) for module in modules if module.startswith(package))
+
+
+def _source_sha256(sources: list[str]) -> str:
+    return sha256_of([sha256_of_file(CATALOGUE.with_name(f"{source}.py")) for source in sources])

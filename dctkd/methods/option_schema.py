@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,8 @@ TYPE_WORDS = {
     "object": "a mapping",
     "null": "null",
 }
+ADDED_LATER = "added_later"
+"""Key that `options.later_option` sets to true in an option's schema."""
 BOUND_SIGNS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 
 
@@ -55,6 +58,32 @@ def check_options(schema: Mapping[str, Any], options: Mapping[str, Any], where: 
         _check_values(schema, given, where)
     defaults = {key: fragment["default"] for key, fragment in properties.items() if "default" in fragment}
     return {**defaults, **{key: _normalise(value, properties[key]) for key, value in given.items()}}
+
+
+def without_later_defaults(schema: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without those that joined the method later and have their default.
+
+    Args:
+        schema: JSON schema of a flat pydantic model.
+        options: As `check_options` returns them.
+
+    Example:
+        >>> schema = {"properties": {"power": {"type": "number", "default": 2.0, "added_later": True}}}
+        >>> without_later_defaults(schema, {"power": 2.0}), without_later_defaults(schema, {"power": 3.0})
+        ({}, {'power': 3.0})
+    """
+    return {
+        key: value for key, value in options.items() if not _is_later_default(value, schema["properties"].get(key, {}))
+    }
+
+
+def _is_later_default(value: Any, fragment: Mapping[str, Any]) -> bool:
+    # As JSON: to Python 0 is False, to an option that takes both it is not.
+    return bool(fragment.get(ADDED_LATER)) and _as_text(value, fragment) == _as_text(fragment["default"], fragment)
+
+
+def _as_text(value: Any, fragment: Mapping[str, Any]) -> str:
+    return json.dumps(_normalise(value, fragment))
 
 
 def _check_values(schema: Mapping[str, Any], given: dict[str, Any], where: str) -> None:

@@ -25,10 +25,18 @@ def test_an_entry_with_another_source_is_replaced_by_the_live_class(tmp_path):
     path = tmp_path / "catalogue.json"
     entries = catalogue.build()
     entries["kd"] |= {"default_weight": 99.0, "source_sha256": "0" * 64}
+    entries["dct"] |= {"default_weight": 99.0, "sources": ["base", "gone"]}
     entries["at"] |= {"title": "kept, for its source agrees"}
     path.write_text(json.dumps(entries))
-    assert catalogue.read(path)["kd"]["default_weight"] == METHODS["kd"].default_weight
+    for name in ("kd", "dct"):
+        assert catalogue.read(path)[name]["default_weight"] == METHODS[name].default_weight
     assert catalogue.read(path)["at"]["title"] == "kept, for its source agrees"
+
+
+def test_an_entry_knows_every_module_that_its_class_and_options_come_from():
+    entries = catalogue.read()
+    assert entries["dct_release"]["sources"] == ["base", "dct", "dct_release", "options"]
+    assert entries["fam"]["sources"] == ["base", "fam", "frequency_attention", "options"]
 
 
 def test_a_missing_catalogue_is_built_from_the_classes(tmp_path):
