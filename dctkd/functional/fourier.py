@@ -1,4 +1,4 @@
-"""Two-dimensional discrete Fourier transform: filters on half of the spectrum, high-pass masks, the real part.
+"""Two-dimensional discrete Fourier transform: filters on half of the spectrum, high-pass masks, real part, magnitude.
 
 Shapes: B images, I input channels, O output channels, H rows, W columns, V = W // 2 + 1 columns of a half spectrum.
 """
@@ -39,10 +39,30 @@ def real_dft2(x_BHW: Tensor) -> Tensor:
         tensor([[[10., -2.],
                  [-4.,  0.]]])
     """
-    if x_BHW.dim() != 3:
-        raise ValueError(f"expected maps of shape (B, H, W), got {tuple(x_BHW.shape)}")
-    spectrum_BHW: Tensor = torch.fft.fft2(widen(x_BHW))
-    return spectrum_BHW.real
+    return _dft2(x_BHW).real
+
+
+def dft2_magnitude(x_BHW: Tensor) -> Tensor:
+    """Return the magnitude of the two-dimensional DFT of every map, without normalisation.
+
+    It does not see where things are: a map and its circular shift by any number of rows and columns give the same
+    values, and so do a map and its reflection through the origin. Its gradient at a coefficient of 0 is 0.
+
+    Args:
+        x_BHW: Maps, shape (B, H, W), any float dtype.
+
+    Returns:
+        Shape (B, H, W), float32 (float64 for float64 input), >= 0; [:, 0, 0] is the magnitude of the map's sum.
+
+    Raises:
+        ValueError: If the input does not have three dimensions.
+
+    Example:
+        >>> dft2_magnitude(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]))
+        tensor([[[10.,  2.],
+                 [ 4.,  0.]]])
+    """
+    return _dft2(x_BHW).abs()
 
 
 def half_spectrum(filter_IOHW: Tensor) -> Tensor:
@@ -192,6 +212,13 @@ class _HalfSpectrumFilter(torch.autograd.Function):
                 x_VHBI[column].conj_physical_()
         del grad_VHBO
         return _maps(x_VHBI, x_BIHW.shape[3]) if needs_x else None, grad_weight_VHIO, None
+
+
+def _dft2(x_BHW: Tensor) -> Tensor:
+    if x_BHW.dim() != 3:
+        raise ValueError(f"expected maps of shape (B, H, W), got {tuple(x_BHW.shape)}")
+    spectrum_BHW: Tensor = torch.fft.fft2(widen(x_BHW))
+    return spectrum_BHW
 
 
 def _spectrum(x_BCHW: Tensor) -> Tensor:

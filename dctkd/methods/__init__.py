@@ -39,6 +39,8 @@ CLASS_NAMES: Final[Mapping[str, str]] = types.MappingProxyType(
         "mgd": "MGD",
         "dct_release": "DCTRelease",
         "dct_main": "DCTMain",
+        "map_l2": "MapL2",
+        "dft_magnitude": "DFTMagnitude",
         "fam_layer": "FAMLayer",
     }
 )

@@ -27,10 +27,10 @@ can be set in each row of an experiment file; the defaults and where they come f
 of a recipe for all rows or of one row, counts only the images that the teacher classifies correctly; a relational
 method then leaves the others in the batch but gives them no loss of their own.
 
-`shuffled_teacher` and `baseline` are controls. `dct_release`, `dct_main`, `fam_layer` and the options
-`release_negatives`, `skip_first_stage` and `high_pass` exist for the audit of published code. SimKD and CAT-KD need the
-teacher's classifier, and OFD its batch-normalisation statistics, which `Outputs` does not hold; they are left out for
-now.
+`shuffled_teacher` and `baseline` are controls. `dct_release`, `dct_main`, `fam_layer`, the controls of `dct` (`map_l2`,
+`dft_magnitude`) and the options `release_negatives`, `skip_first_stage`, `freeze_batch_norm`, `size_normalised` and
+`high_pass` exist for the audit of published code. SimKD and CAT-KD need the teacher's classifier, and OFD its
+batch-normalisation statistics, which `Outputs` does not hold; they are left out for now.
 """
 
 

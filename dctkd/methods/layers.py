@@ -5,6 +5,9 @@ Shapes: B images, C channels, H rows, W columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +24,22 @@ class BatchNorm(nn.BatchNorm2d):
             mean_C, var_C = self.running_mean, self.running_var
             return F.batch_norm(x_BCHW, mean_C, var_C, self.weight, self.bias, training=False, eps=self.eps)
         return super().forward(x_BCHW)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module and all inside it into evaluation mode within a `with` block, and back into the modes they had.
+
+    Args:
+        module: Its batch normalisations use their running statistics and leave them; weights get their gradients.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, is_training in modes:
+            part.training = is_training
 
 
 def conv_norm(in_channels: int, out_channels: int, *, kernel_size: int = 1, relu: bool) -> nn.Sequential:

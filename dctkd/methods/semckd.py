@@ -20,7 +20,7 @@ ResNet-50 teachers), whereas four stages of a ResNet-50 teacher without a bound 
 parameters. Along each side the smaller size is met, so non-square maps work. The embeddings are normalised with an
 epsilon and computed outside autocast: similarities of large maps overflow float16. P1's release drops the first
 stage, which `skip_first_stage` does too, runs without the KL term that the authors add, and leaves its batch
-normalisations in evaluation mode after the first epoch; here they always train.
+normalisations in evaluation mode after the first epoch, which `freeze_batch_norm` does too.
 
 Shapes: B images, S student stages, T teacher stages, N similarities of an image, E numbers of an embedding, C
 channels, H rows, W columns.
@@ -29,20 +29,21 @@ channels, H rows, W columns.
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dctkd.errors import InputError
 from dctkd.functional.attention import pool_to_smaller
 from dctkd.functional.distances import mean_squared_error_per_sample
 from dctkd.functional.group_similarity import similarities_in_groups
 from dctkd.functional.precision import outside_autocast
 from dctkd.methods.base import Batch, DataSpec, Method
-from dctkd.methods.layers import conv_norm
-from dctkd.methods.options import MethodOptions
+from dctkd.methods.layers import conv_norm, evaluation_mode
+from dctkd.methods.options import MethodOptions, later_option
+from dctkd.methods.stages import num_first_stages_skipped
 from dctkd.models import ModelSpec, Outputs
 
 
@@ -63,6 +64,12 @@ class SemCKDOptions(MethodOptions):
     )
     skip_first_stage: bool = Field(
         False, description="whether the first stage is left out, as in P1's release (a slip of its slice)"
+    )
+    freeze_batch_norm: bool = later_option(
+        False,
+        description="whether the projections' batch normalisations keep, from the second epoch on, the running "
+        "statistics of the first; all weights go on training; P1's release does so, because its validation puts them "
+        "into evaluation mode and nothing puts them back",
     )
 
 
@@ -90,12 +97,11 @@ class SemCKD(Method):
         """
         super().__init__(student, teacher, data, options)
         self.similarity_size = options.similarity_size
-        self.num_skipped = int(options.skip_first_stage)
+        self.num_skipped = num_first_stages_skipped("semckd", student, skip_first_stage=options.skip_first_stage)
+        self.freeze_batch_norm = options.freeze_batch_norm
         student_channels, teacher_channels = (
             [stage.channels for stage in spec.stages[self.num_skipped :]] for spec in (student, teacher)
         )
-        if not student_channels:
-            raise InputError("semckd: skip_first_stage leaves no stage of a pair with one; set it to false")
         self.queries = nn.ModuleList(_embedding(self.similarity_size) for _ in student_channels)
         self.keys = nn.ModuleList(_embedding(self.similarity_size) for _ in teacher_channels)
         self.projections = nn.ModuleList(
@@ -106,7 +112,9 @@ class SemCKD(Method):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Return {"matched": mean over student stages of the attention-weighted errors}."""
         student_maps, teacher_maps = student.stages[self.num_skipped :], teacher.stages[self.num_skipped :]
-        attention_BST, error_BST = self.attention(student_maps, teacher_maps), self.errors(student_maps, teacher_maps)
+        attention_BST = self.attention(student_maps, teacher_maps)
+        with evaluation_mode(self.projections) if self.freeze_batch_norm and batch.epoch > 0 else nullcontext():
+            error_BST = self.errors(student_maps, teacher_maps)
         return {"matched": batch.mean((attention_BST * error_BST).sum(dim=2).mean(dim=1))}
 
     def attention(self, student_maps: tuple[Tensor, ...], teacher_maps: tuple[Tensor, ...]) -> Tensor:

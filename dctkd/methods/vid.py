@@ -25,11 +25,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dctkd.errors import InputError
 from dctkd.functional.attention import pool_to_smaller
 from dctkd.functional.precision import widen
 from dctkd.methods.base import Batch, DataSpec, Method
 from dctkd.methods.options import MethodOptions
+from dctkd.methods.stages import num_first_stages_skipped
 from dctkd.models import ModelSpec, Outputs
 
 VARIANCE_FLOOR = 1e-5
@@ -71,10 +71,8 @@ class VID(Method):
             InputError: If skipping the first stage leaves none.
         """
         super().__init__(student, teacher, data, options)
-        self.num_skipped = int(options.skip_first_stage)
+        self.num_skipped = num_first_stages_skipped("vid", student, skip_first_stage=options.skip_first_stage)
         pairs = list(zip(student.stages, teacher.stages, strict=True))[self.num_skipped :]
-        if not pairs:
-            raise InputError("vid: skip_first_stage leaves no stage of a pair with one; set it to false")
         self.predictors = nn.ModuleList(
             _GaussianPredictor(student_stage.channels, teacher_stage.channels, options.initial_variance)
             for student_stage, teacher_stage in pairs

@@ -1,11 +1,18 @@
-"""Half-spectrum filters against the full complex form, the released high-pass window, and the real part of the DFT."""
+"""Half-spectrum filters against the full complex form, the released high-pass window, real part and magnitude."""
 
 import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
-from dctkd.functional.fourier import filter_real_maps, gradient_scale, half_spectrum, high_pass_mask, real_dft2
+from dctkd.functional.fourier import (
+    dft2_magnitude,
+    filter_real_maps,
+    gradient_scale,
+    half_spectrum,
+    high_pass_mask,
+    real_dft2,
+)
 
 SIZES = [(1, 1), (1, 2), (2, 2), (4, 4), (5, 5), (7, 7), (8, 8), (6, 5), (5, 6), (3, 8)]
 BATCH, IN, OUT = 3, 2, 4
@@ -174,6 +181,25 @@ def test_real_dft2_is_blind_to_a_reflection_through_the_origin():
     torch.testing.assert_close(real_dft2(x), real_dft2(reflected), rtol=0, atol=1e-12)
 
 
-def test_real_dft2_refuses_other_shapes():
+def test_dft2_magnitude_equals_numpy():
+    x = np.random.default_rng(0).random((2, 5, 6))
+    np.testing.assert_allclose(dft2_magnitude(torch.from_numpy(x)).numpy(), np.abs(np.fft.fft2(x)), atol=1e-12)
+
+
+def test_dft2_magnitude_is_blind_to_every_circular_shift():
+    x = torch.rand(1, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for shift in np.ndindex(4, 5):
+        shifted = x.roll(shift, dims=(1, 2))
+        torch.testing.assert_close(dft2_magnitude(x), dft2_magnitude(shifted), rtol=0, atol=1e-12)
+
+
+def test_dft2_magnitude_of_zeros_has_a_gradient_of_zero():
+    x = torch.zeros(1, 2, 3, requires_grad=True)
+    dft2_magnitude(x).sum().backward()
+    assert torch.equal(x.grad, torch.zeros(1, 2, 3))
+
+
+@pytest.mark.parametrize("transform", [real_dft2, dft2_magnitude])
+def test_transforms_refuse_other_shapes(transform):
     with pytest.raises(ValueError, match=r"\(B, H, W\), got \(2, 3\)"):
-        real_dft2(torch.zeros(2, 3))
+        transform(torch.zeros(2, 3))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
+from dctkd.errors import InputError
 from dctkd.methods import create
 from dctkd.methods.base import Batch, DataSpec
 from dctkd.models import ModelSpec, Outputs, StageSpec
@@ -68,6 +69,18 @@ def test_at_is_zero_for_scaled_features_with_channels_in_another_order():
     terms = create("at", spec(STUDENT), spec(STUDENT), DATA)(student, teacher, batch())
     for term in terms.values():
         torch.testing.assert_close(term, torch.zeros(()), rtol=0, atol=1e-12)  # Squares of 1e-7.
+
+
+def test_at_leaves_out_the_first_stage_of_both_networks():
+    student, teacher = outputs(STUDENT, 0), outputs(TEACHER, 1)
+    terms = create("at", spec(STUDENT), spec(TEACHER), DATA, skip_first_stage=True)(student, teacher, batch())
+    assert list(terms) == ["stage2"]
+    assert terms["stage2"].item() == pytest.approx(numpy_terms(student, teacher)[1].mean(), rel=1e-5)
+
+
+def test_at_refuses_to_skip_the_only_stage():
+    with pytest.raises(InputError, match="at: skip_first_stage leaves no stage"):
+        create("at", spec(STUDENT[:1]), spec(TEACHER[:1]), DATA, skip_first_stage=True)
 
 
 def test_at_gradient_is_right():

@@ -58,7 +58,8 @@ def test_validate_options_takes_a_name_or_an_entry():
 
 def test_validate_options_fills_in_defaults():
     assert catalogue.validate_options("kd", {}, "x") == {"temperature": 4.0, "standardise": False}
-    assert catalogue.validate_options("at", {}, "x") == {}
+    assert catalogue.validate_options("at", {}, "x") == {"skip_first_stage": False}
+    assert catalogue.validate_options("sp", {}, "x") == {}
 
 
 def test_validate_options_of_an_unknown_method_suggests_the_nearest():

@@ -62,6 +62,17 @@ def test_dct_matches_the_reference_formula():
     np.testing.assert_allclose([term.item() for term in terms.values()], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["dct", "dct_release", "dct_main", "map_l2", "dft_magnitude"])
+def test_a_size_normalised_distance_is_the_root_of_a_mean_over_the_positions_of_the_smaller_map(name):
+    student, teacher = outputs(STUDENT, 0), outputs(TEACHER, 1)
+    plain, normalised = (
+        create(name, spec(STUDENT), spec(TEACHER), DATA, size_normalised=flag)(student, teacher, batch())
+        for flag in (False, True)
+    )
+    for term, root in zip(("stage1", "stage2", "stage3"), (4.0, 4.0, np.sqrt(15)), strict=True):
+        assert normalised[term].item() == pytest.approx(plain[term].item() / root, rel=1e-6)
+
+
 def test_dct_of_images_that_the_teacher_gets_wrong_lowers_the_mean_as_in_p1():
     student, teacher = outputs(STUDENT, 0), outputs(TEACHER, 1)
     terms = dct()(student, teacher, batch(sample_weight_B=torch.tensor([1.0, 0.0, 1.0])))

@@ -191,6 +191,27 @@ def test_each_branch_can_be_left_out(off, kept):
     assert len(names) == len(list(module().parameters())) - (2 if off == "global_branch" else 3)
 
 
+@pytest.mark.parametrize("name", ["fam", "fam_layer"])
+@pytest.mark.parametrize("high_pass", ["released", "symmetric", "none"])
+@pytest.mark.parametrize("off", [None, "global_branch", "local_branch"])
+def test_every_variant_of_the_module_takes_a_step_that_lowers_the_loss(name, high_pass, off):
+    own, target = spec([(3, 20, 22), (4, 4, 4)]), spec([(4, 20, 22), (3, 4, 4)])  # From 20 positions on r >= 1.
+    options = {"high_pass": high_pass, **({off: False} if off else {})}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        method = create(name, own, target, DATA, **options)
+    student, teacher = outputs(own, 1), outputs(target, 2)
+    optimiser = torch.optim.SGD(method.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(2):
+        losses.append(sum(method(student, teacher, batch()).values()))
+        losses[-1].backward()
+        assert all(bool(p.grad.isfinite().all()) and bool(p.grad.any()) for p in method.parameters())
+        optimiser.step()
+        optimiser.zero_grad()
+    assert losses[1].item() < losses[0].item()
+
+
 def test_no_branch_at_all_is_refused():
     with pytest.raises(InputError, match=r"^fam: options: global_branch and local_branch must not both be false$"):
         fam(global_branch=False, local_branch=False)

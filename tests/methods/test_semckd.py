@@ -1,11 +1,17 @@
 """semckd against NumPy in float64, image by image, its groups and its options."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
 
 from dctkd.errors import InputError
+from dctkd.methods import METHODS
+from dctkd.methods.contract import check_method
+from dctkd.methods.contract_trial import PAIRS
 from tests.methods.cases import (
     batch,
     gradients_are_right,
@@ -138,6 +144,72 @@ def test_semckd_leaves_out_the_first_stage_of_both_networks():
     deeper = [with_inputs(network, stages=network.stages[1:]) for network in (student, teacher)]
     value = method(student, teacher, batch())["matched"].item()
     np.testing.assert_allclose(value, numpy_values(method, *deeper).mean(), rtol=1e-10)
+
+
+def of_epoch(epoch, batch_size=5):
+    return replace(batch(batch_size), epoch=epoch)
+
+
+def statistics(method):
+    return {name: buffer.clone() for name, buffer in method.named_buffers() if "running" in name}
+
+
+def test_semckd_freezes_the_statistics_of_its_first_epoch_if_asked():
+    (student, teacher), method = networks(5), semckd(freeze_batch_norm=True)
+    initial = statistics(method)
+    method(student, teacher, of_epoch(0))
+    first = statistics(method)
+    assert all(not torch.equal(first[name], initial[name]) for name in first)
+    method(student, teacher, of_epoch(1))
+    assert all(torch.equal(first[name], later) for name, later in statistics(method).items())
+
+
+def numpy_frozen_errors(method, student, teacher):
+    """The errors of every pair of stages as `numpy_error` has them, with the running statistics."""
+    weights, pairs = weights_of(method), itertools.product(student.stages, teacher.stages)
+    errors = []
+    for n, (feature_s, feature_t) in enumerate(pairs):
+        sides = [min(s, t) for s, t in zip(feature_s.shape[2:], feature_t.shape[2:], strict=True)]
+        x, target = (pooled_numpy(feature.numpy(), *sides) for feature in (feature_s, feature_t))
+        for layer in (0, 1):
+            own = {key: weights[f"projections.{n}.{layer}.{key}"] for key in ("0.weight", "1.weight", "1.bias")}
+            mean, var = (weights[f"projections.{n}.{layer}.1.running_{key}"] for key in ("mean", "var"))
+            scale = own["1.weight"] / np.sqrt(var + 1e-5)
+            x = convolve(x, own["0.weight"]) * scale.reshape(1, -1, 1, 1)
+            x = np.maximum(x + (own["1.bias"] - mean * scale).reshape(1, -1, 1, 1), 0)
+        result = convolve(x, weights[f"projections.{n}.2.weight"])
+        errors.append(((result - target) ** 2).mean(axis=(1, 2, 3)))
+    return np.stack(errors, axis=1).reshape(len(errors[0]), len(student.stages), len(teacher.stages))
+
+
+def test_semckd_with_frozen_statistics_matches_the_reference_formula():
+    (student, teacher), method = networks(5), semckd(freeze_batch_norm=True)
+    method(student, teacher, of_epoch(0))
+    value = method(student, teacher, of_epoch(1))["matched"].item()
+    attention_BST = method.attention(student.stages, teacher.stages).detach().numpy()
+    expected = (attention_BST * numpy_frozen_errors(method, student, teacher)).sum(axis=2).mean()
+    np.testing.assert_allclose(value, expected, rtol=1e-10)
+
+
+def test_semckd_trains_every_weight_while_its_statistics_are_frozen():
+    (student, teacher), method = networks(5), semckd(freeze_batch_norm=True)
+    method(student, teacher, of_epoch(1))["matched"].backward()
+    assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in method.parameters())
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_semckd_leaves_its_modules_in_the_modes_that_the_engine_gave_them(epoch):
+    (student, teacher), method = networks(5), semckd(freeze_batch_norm=True)
+    method.projections[0].eval()
+    before = [module.training for module in method.modules()]
+    method(student, teacher, of_epoch(epoch))
+    assert [module.training for module in method.modules()] == before
+
+
+def test_semckd_with_frozen_statistics_keeps_the_contract():
+    # Its batches are of epoch 3; a state that is loaded there goes on with the same bits.
+    results = check_method(METHODS["semckd"], options={"mid_channels": 8, "freeze_batch_norm": True}, pairs=PAIRS[-2:])
+    assert [result for result in results if not result.passed] == []
 
 
 @pytest.mark.parametrize(
