@@ -23,4 +23,4 @@ def test_every_method_has_a_section_with_its_options_and_the_source_of_its_weigh
 
 
 def test_methods_that_are_left_out_are_named_with_the_reason():
-    assert "SimKD and CAT-KD need the\nteacher's classifier" in handbook.render()
+    assert "SimKD and CAT-KD need the teacher's classifier" in " ".join(handbook.render().split())
