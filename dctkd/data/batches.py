@@ -19,7 +19,7 @@ import numpy as np
 from dctkd.data.central_crop import central_corners
 from dctkd.data.host import HostSource
 from dctkd.data.inputs import Crops, InputRecipe, PixelSource, RawBatch
-from dctkd.data.manifest import Split
+from dctkd.data.manifest import CacheSplit
 from dctkd.errors import InputError
 from dctkd.provenance import canonical_json
 
@@ -174,6 +174,7 @@ def test_batches(
     batch_size: int,
     source: PixelSource | None = None,  # noqa: PT028 (no test, in spite of its name)
     part: Part = WHOLE,  # noqa: PT028
+    split: CacheSplit = "test",  # noqa: PT028
 ) -> Generator[RawBatch]:
     """Yield the test images in official order, with the central crop of torchvision's CenterCrop and without chance.
 
@@ -183,16 +184,17 @@ def test_batches(
         batch_size: Images per batch; the last may hold fewer.
         source: As for `train_batches`.
         part: Yield only every so many-th batch, the first being the one of this rank.
+        split: Of another split, in the same way, if it is not `test`.
 
     Raises:
         InputError: If the cache was packed with another `short_side`, or an image is smaller than the crop.
     """
-    _check_fits(cache, "test", recipe)
-    corner_N2 = central_corners(cache.sizes("test"), recipe.crop)
+    _check_fits(cache, split, recipe)
+    corner_N2 = central_corners(cache.sizes(split), recipe.crop)
     num_images = len(corner_N2)
     rows = [slice(start, min(start + batch_size, num_images)) for start in range(0, num_images, batch_size)]
     crops = Crops(
-        split="test",
+        split=split,
         index_M=np.arange(num_images),
         top_M=corner_N2[:, 0],
         left_M=corner_N2[:, 1],
@@ -202,7 +204,7 @@ def test_batches(
     yield from (source or HostSource(cache, recipe)).read(crops)
 
 
-def _check_fits(cache: PixelCache, split: Split, recipe: InputRecipe) -> None:
+def _check_fits(cache: PixelCache, split: CacheSplit, recipe: InputRecipe) -> None:
     if recipe.short_side != cache.short_side:
         raise InputError(
             f"{cache.path}: packed with short_side {cache.short_side}, but the recipe says {recipe.short_side}; "

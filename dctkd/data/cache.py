@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dctkd.data.manifest import SPLITS, Problem, Split
+from dctkd.data.manifest import SPLITS, CacheSplit, Problem, Split
 from dctkd.errors import InputError
 from dctkd.provenance import canonical_json, sha256_of
 
 if TYPE_CHECKING:
-    from numpy import int64, uint8
+    from numpy import bool_, int64, uint8
     from numpy.typing import NDArray
 
 SCHEMA = 1
@@ -36,11 +36,16 @@ HEADER, MANIFEST, PIXELS, INDEX, MASKS = "fingerprint.json", "manifest.json", "p
 
 @dataclass(frozen=True)
 class _SplitArrays:
-    """Views into the files of one split."""
+    """Views into the files of one split.
+
+    Attributes:
+        rows_N: Positions of these images among those of the files, int64; None: all of them.
+    """
 
     index_N4: NDArray[int64]
     pixels: NDArray[uint8]
     masks: NDArray[uint8] | None
+    rows_N: NDArray[int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class PixelCache:
     mask_names: tuple[str, ...]
     short_side: int | None
     request: Mapping[str, Any]
-    _arrays: Mapping[Split, _SplitArrays]
+    _arrays: Mapping[CacheSplit, _SplitArrays]
 
     @classmethod
     def open(cls, path: Path) -> PixelCache:
@@ -75,7 +80,9 @@ class PixelCache:
         if header is None:
             raise InputError(f"{path}: no pixel cache there; make it with: dctkd data")
         try:
-            arrays = {split: _map_split(path / split, header["splits"][split]) for split in SPLITS}
+            arrays: dict[CacheSplit, _SplitArrays] = {
+                split: _map_split(path / split, header["splits"][split]) for split in SPLITS
+            }
             return cls(
                 path=path,
                 fingerprint=header["fingerprint"],
@@ -88,33 +95,33 @@ class PixelCache:
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{path}: this pixel cache is not whole ({error}); delete it and make it again") from error
 
-    def num_images(self, split: Split) -> int:
+    def num_images(self, split: CacheSplit) -> int:
         """Return the number of images in a split."""
         return len(self._arrays[split].index_N4)
 
-    def labels(self, split: Split) -> NDArray[int64]:
+    def labels(self, split: CacheSplit) -> NDArray[int64]:
         """Return the labels of a split, int64, shape (N,)."""
         return np.ascontiguousarray(self._arrays[split].index_N4[:, 3])
 
-    def sizes(self, split: Split) -> NDArray[int64]:
+    def sizes(self, split: CacheSplit) -> NDArray[int64]:
         """Return height and width of each image in pixels, int64, shape (N, 2)."""
         return np.ascontiguousarray(self._arrays[split].index_N4[:, 1:3])
 
-    def offsets(self, split: Split) -> NDArray[int64]:
+    def offsets(self, split: CacheSplit) -> NDArray[int64]:
         """Return where each image starts in `pixels`, in bytes, int64, shape (N,)."""
         return np.ascontiguousarray(self._arrays[split].index_N4[:, 0])
 
-    def pixels(self, split: Split) -> NDArray[uint8]:
-        """Return all pixels of a split as one flat read-only view of the file."""
+    def pixels(self, split: CacheSplit) -> NDArray[uint8]:
+        """Return all pixels of the file that a split lies in, as one flat read-only view."""
         return self._arrays[split].pixels
 
-    def image(self, split: Split, index: int) -> NDArray[uint8]:
+    def image(self, split: CacheSplit, index: int) -> NDArray[uint8]:
         """Return a read-only view of an image, RGB, uint8, shape (H, W, 3)."""
         arrays = self._arrays[split]
         offset, height, width, _ = arrays.index_N4[index].tolist()
         return arrays.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
-    def mask(self, split: Split, index: int) -> NDArray[uint8] | None:
+    def mask(self, split: CacheSplit, index: int) -> NDArray[uint8] | None:
         """Return a read-only view of an image's object ids, uint8, shape (H, W); None if the dataset has no masks."""
         arrays = self._arrays[split]
         if arrays.masks is None:
@@ -122,10 +129,32 @@ class PixelCache:
         offset, height, width, _ = arrays.index_N4[index].tolist()
         return arrays.masks[offset // 3 : offset // 3 + height * width].reshape(height, width)
 
-    def ids(self, split: Split) -> list[str]:
+    def ids(self, split: CacheSplit) -> list[str]:
         """Return the official ids of a split, in order."""
-        ids: list[str] = self._manifest["splits"][split]["id"]
-        return ids
+        ids: list[str] = self._manifest["splits"]["test" if split == "test" else "train"]["id"]
+        rows_N = self._arrays[split].rows_N
+        return ids if rows_N is None else [ids[row] for row in rows_N.tolist()]
+
+    @property
+    def holds_out(self) -> bool:
+        """Tell whether some of the training images are a split of their own, `held_out`."""
+        return "held_out" in self._arrays
+
+    def holding_out(self, is_held_out_N: NDArray[bool_]) -> PixelCache:
+        """Return the cache with its training images cut in two splits, `train` and `held_out`, both in official order.
+
+        Both are counted from 0. Their pixels stay one: `pixels` returns the same array for both.
+
+        Args:
+            is_held_out_N: Whether training image i of this cache goes to `held_out`, shape (N,).
+        """
+        whole = self._arrays["train"]
+        parts: dict[CacheSplit, NDArray[int64]] = {
+            "train": np.flatnonzero(~is_held_out_N),
+            "held_out": np.flatnonzero(is_held_out_N),
+        }
+        cut = {split: replace(whole, index_N4=whole.index_N4[rows_N], rows_N=rows_N) for split, rows_N in parts.items()}
+        return replace(self, _arrays={**self._arrays, **cut})
 
     @property
     def problems(self) -> tuple[Problem, ...]:

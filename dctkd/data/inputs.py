@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from dctkd.data.manifest import Split
+from dctkd.data.manifest import CacheSplit
 
 if TYPE_CHECKING:
     from numpy import bool_, int64
@@ -78,7 +78,7 @@ class Crops:
         batches: The rows of each batch.
     """
 
-    split: Split
+    split: CacheSplit
     index_M: NDArray[int64]
     top_M: NDArray[int64]
     left_M: NDArray[int64]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Split = Literal["train", "test"]
+CacheSplit = Literal["train", "held_out", "test"]
+"""What a network may be fed with: `held_out` is the part of the training images that is not trained on, if any."""
 OnProblem = Literal["fail", "drop"]
 
 SPLITS: tuple[Split, ...] = ("train", "test")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dctkd.data.inputs import Crops, InputRecipe, RawBatch, normalise
-from dctkd.data.manifest import SPLITS, Split
+from dctkd.data.manifest import SPLITS, CacheSplit
 
 if TYPE_CHECKING:
     from numpy import int64
@@ -33,18 +33,22 @@ def is_small_enough(cache: PixelCache, free_bytes: int) -> bool:
 
 
 class ResidentSource:
-    """A split's pixels are copied to the device when its first batch is asked for, and stay there."""
+    """A split's pixels are copied to the device when its first batch is asked for, and stay there.
+
+    Splits whose pixels lie in one file (`train` and `held_out`) share the copy.
+    """
 
     def __init__(self, cache: PixelCache, recipe: InputRecipe, device: torch.device) -> None:
         """Take batches from `cache`, which fits the recipe, on `device`."""
         self.cache, self.recipe, self.device = cache, recipe, device
-        self._pixels: dict[Split, Tensor] = {}
+        self._pixels: dict[int, Tensor] = {}
 
     def read(self, crops: Crops) -> Generator[RawBatch]:
         """Yield the batches of some crops, on the device. The host copies nothing but one table per call."""
-        if crops.split not in self._pixels:
-            self._pixels[crops.split] = self._upload(crops.split)
-        pixels_P3, side = self._pixels[crops.split], self.recipe.crop
+        file = id(self.cache.pixels(crops.split))  # the cache keeps the array, so nothing else gets this number
+        if file not in self._pixels:
+            self._pixels[file] = self._upload(crops.split)
+        pixels_P3, side = self._pixels[file], self.recipe.crop
         first_M, pitch_M, step_M = pixel_places(self.cache, crops, side)
         numbers = np.stack([first_M, pitch_M, step_M, self.cache.labels(crops.split)[crops.index_M], crops.index_M])
         table = torch.from_numpy(numbers).to(self.device)
@@ -55,8 +59,8 @@ class ResidentSource:
             pixels_BSS3 = pixels_P3.index_select(0, place_BSS.view(-1)).view(*place_BSS.shape, 3)
             yield RawBatch(normalise(pixels_BSS3, self.recipe), target_B, index_B)
 
-    def _upload(self, split: Split) -> Tensor:
-        """Return a split's pixels on the device, shape (P, 3), by way of a small buffer on the host."""
+    def _upload(self, split: CacheSplit) -> Tensor:
+        """Return the pixels of a split's file on the device, shape (P, 3), by way of a small buffer on the host."""
         pixels = self.cache.pixels(split)
         on_device = torch.empty(len(pixels), dtype=torch.uint8, device=self.device)
         buffer = torch.empty(min(UPLOAD_BYTES, len(pixels)), dtype=torch.uint8, pin_memory=self.device.type == "cuda")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,17 @@ def survey(format_name: str, options: Mapping[str, Any], root: Path | None) -> t
         values = formats.parse_options(format_name, options).model_dump()
         return values["num_classes"], values["num_train_images"], values["num_test_images"]
     return len(manifest.classes), len(manifest.split("train")), len(manifest.split("test"))
+
+
+def survey_classes(format_name: str, options: Mapping[str, Any], root: Path | None) -> list[int]:
+    """Return the number of training images of each class; arguments and errors are those of `survey`."""
+    manifest = manifest_of(format_name, options, root)
+    if manifest is None:
+        num_classes, num_images, _ = survey(format_name, options, root)
+        # Rendered classes take turns.
+        return [num_images // num_classes + (label < num_images % num_classes) for label in range(num_classes)]
+    counts = Counter(entry.label for entry in manifest.split("train"))
+    return [counts[label] for label in range(len(manifest.classes))]
 
 
 def manifest_of(format_name: str, options: Mapping[str, Any], root: Path | None) -> Manifest | None:
