@@ -153,8 +153,8 @@ class Experiment(Strict):
     )
     keep_weights: Literal["all", "last", "none"] = Field(
         "last",
-        description="all: also those of the best epoch on the test set; none: where students look cannot be measured; "
-        "teachers are always kept",
+        description="all: also those of the best epochs on the test set and on held-out images; none: where students "
+        "look cannot be measured; teachers are always kept",
     )
     map_sources: tuple[Literal["activation", "gradcam"], ...] = Field(
         ("activation", "gradcam"),
@@ -209,6 +209,20 @@ class Experiment(Strict):
             raise ValueError(
                 "students_per_job: with processes a job trains one student, because a process that fails ends all of "
                 f"them; got {self.students_per_job}, take auto or 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_do_not_see_what_students_hold_out(self) -> Self:
+        student, teacher = self.recipes.get(self.student_recipe), self.recipes.get(self.teacher_recipe)
+        if student is None or teacher is None or student.held_out_fraction is None or not teacher.epochs:
+            return self
+        if student.held_out_fraction > (teacher.held_out_fraction or 0.0):
+            raise ValueError(
+                f"recipes.{self.teacher_recipe}.held_out_fraction: the teacher would be trained on images that "
+                f"recipes.{self.student_recipe} holds out (held_out_fraction {student.held_out_fraction:g}), which "
+                f"students would see through it; set it to {student.held_out_fraction:g}, got "
+                f"{'null' if teacher.held_out_fraction is None else format(teacher.held_out_fraction, 'g')}"
             )
         return self
 

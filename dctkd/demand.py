@@ -185,13 +185,20 @@ class Demand:
         recipe = self.plan.config.recipes[self.plan.config.student_recipe]
         seconds, tests_s = self._passes_s(dataset, pair[1], recipe)
         teacher_s = self.sizes.networks[f"{dataset}/{pair[0]}"].forward_s(RATES[self.kind]) / self._devices(recipe)
-        return teacher_s * self.sizes.images[dataset][0] * recipe.epochs + num_students * (seconds + tests_s)
+        return teacher_s * self._images(dataset, recipe)[0] * recipe.epochs + num_students * (seconds + tests_s)
+
+    def _images(self, dataset: str, recipe: Recipe) -> tuple[float, float]:
+        """Images that are trained on and tested, up to half an image for each class of which some are held out."""
+        assert self.sizes is not None
+        num_train, num_test = self.sizes.images[dataset]
+        num_held_out = num_train * (recipe.held_out_fraction or 0.0)
+        return num_train - num_held_out, num_test + num_held_out
 
     def _passes_s(self, dataset: str, model: str, recipe: Recipe) -> tuple[float, float]:
         """Seconds of all training steps of a network and of all its tests."""
         assert self.sizes is not None
         network, rates = self.sizes.networks[f"{dataset}/{model}"], RATES[self.kind]
-        num_train, num_test = self.sizes.images[dataset]
+        num_train, num_test = self._images(dataset, recipe)
         num_tests = 1 + (recipe.epochs // recipe.evaluate_every_epochs if recipe.evaluate_every_epochs else 0)
         seconds = network.training_s(rates) * num_train * recipe.epochs, network.forward_s(rates) * num_test * num_tests
         return seconds[0] / self._devices(recipe), seconds[1] / self._devices(recipe)

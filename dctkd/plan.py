@@ -150,14 +150,17 @@ class Plan:
 
     @property
     def cost_spec(self) -> str:
-        """Hash of what determines the costs: every network, method and input size, no seed."""
-        parts = [{**run.identity, "seed": None, "teacher_spec": None, "recipe": None} for run in self.runs]
+        """Hash of what determines the costs: every network, method, input size and number of images, no seed."""
+        # A method may keep something of every image that is trained on.
+        fraction = self.config.recipes[self.config.student_recipe].held_out_fraction
+        recipe = None if fraction is None else {"held_out_fraction": fraction}
+        parts = [{**run.identity, "seed": None, "teacher_spec": None, "recipe": recipe} for run in self.runs]
         return sha256_of(sorted({sha256_of(part) for part in parts}))
 
     @property
     def speed_spec(self) -> str:
         """Hash of what determines the timings: networks, crops, batch sizes, threads, number of steps."""
-        timed = {"epochs", "batch_size", "threads", "precision"}
+        timed = {"epochs", "batch_size", "threads", "precision", "held_out_fraction"}
         names = (self.config.student_recipe, self.config.teacher_recipe)
         recipes = [self.config.recipes[name].model_dump(mode="json", include=timed) for name in names]
         networks = {

@@ -55,7 +55,7 @@ class Schedule(Strict):
         return self
 
 
-LATER_RECIPE_KEYS = ("micro_batch", "compile", "processes", "synchronise_batch_norm")
+LATER_RECIPE_KEYS = ("micro_batch", "compile", "processes", "synchronise_batch_norm", "held_out_fraction")
 """Keys of a recipe that are no part of its identity where they are null."""
 
 
@@ -92,6 +92,14 @@ class Recipe(Strict):
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of the job; results depend on it in the last bits")
     evaluate_every_epochs: int | None = Field(
         None, ge=1, description="test during training too; needed for best-on-test"
+    )
+    held_out_fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=0.5,
+        description="fraction of every class's training images that is not trained on but tested after the last epoch, "
+        "and, with evaluate_every_epochs, in each test, to choose an epoch without the test images. Which images "
+        "depends on their official ids alone. null: all are trained on",
     )
     processes: int | None = Field(
         None,

@@ -36,6 +36,15 @@ def test_minutes_of_students_are_one_teacher_pass_and_their_own_steps_twice_over
     assert asked == pytest.approx(START_MINUTES + 2 * (teacher_s + 30 * student_s) / 60, abs=1)
 
 
+def test_held_out_images_are_tested_instead_of_trained_on(tiny):
+    tiny["recipes"]["short"] |= {"held_out_fraction": 0.4, "epochs": 10}
+    demand, rates = make_demand(tiny), RATES["cuda"]
+    teacher_s = 600_000 * RESNET50.forward_s(rates)
+    student_s = 600_000 * RESNET18.training_s(rates) + (10_000 + 40_000) * RESNET18.forward_s(rates)
+    asked = demand.students_minutes("shapes", ("wide", "narrow"), 30)
+    assert asked == pytest.approx(START_MINUTES + 2 * (teacher_s + 30 * student_s) / 60, abs=1)
+
+
 def test_each_attempt_asks_for_more_time_and_memory(tiny):
     demand = make_demand(tiny)
     for ask in (demand.teacher_minutes, demand.teacher_mb):

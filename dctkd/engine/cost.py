@@ -53,8 +53,8 @@ def _row(plan: Plan, run: Run, student: StageModel, teacher: StageModel, size: C
     identity = Identity.model_validate(run.identity)
     assert identity.method is not None
     crop = identity.data.input.crop
-    labels = tuple(index % size.num_classes for index in range(size.num_train_images))
-    data = DataSpec(size.num_classes, size.num_train_images, labels)
+    labels = tuple(index % size.num_classes for index in range(size.num_trained(identity.recipe)))
+    data = DataSpec(size.num_classes, len(labels), labels)
     student_spec, teacher_spec = spec(student, crop), spec(teacher, crop)
     method = methods.create(method_of(plan, run), student_spec, teacher_spec, data, **identity.method.options)
     cost = measure_method(method, student_spec, teacher_spec, input_size=crop, batch_size=identity.recipe.batch_size)

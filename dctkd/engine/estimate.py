@@ -49,6 +49,7 @@ def estimate(plan: Plan, results: Path, *, costs: dict[str, Any] | None = None) 
     num_jobs = len(plan.packs) * num_groups
     # Jobs that do not train: one packs each dataset, one measures each group; one each counts costs, times, reports.
     num_others = len(plan.config.datasets) + num_groups + 3
+    student_recipe = plan.config.recipes[plan.config.student_recipe]
     parameters = {name: model["parameters"] for name, model in costs["models"].items()}
     return {
         "experiment": plan.name,
@@ -60,7 +61,7 @@ def estimate(plan: Plan, results: Path, *, costs: dict[str, Any] | None = None) 
             "all": num_jobs + len(plan.teachers) + num_others,
         },
         "packs": [list(pack.methods) for pack in plan.packs],
-        "datasets": {name: vars(size) for name, size in census.items()},
+        "datasets": {name: size.to_dict(student_recipe) for name, size in census.items()},
         "models": costs["models"],
         "methods": costs["methods"],
         "pairs": pairs,
@@ -88,8 +89,8 @@ def _pair(plan: Plan, run: Run, size: Census, costs: dict[str, Any]) -> dict[str
     macs_t, macs_s = (costs["models"][f"{run.dataset}/{name}"]["macs"] for name in (run.teacher, run.student))
     num_seeds, num_methods = len(plan.config.seeds), len(plan.config.methods)
     num_teachers = len({t.seed for t in plan.teachers if (t.dataset, t.teacher) == (run.dataset, run.teacher)})
-    student_images = size.num_train_images * identity.recipe.epochs * num_seeds
-    teacher_images = size.num_train_images * teacher_recipe.epochs * num_teachers
+    student_images = size.num_trained(identity.recipe) * identity.recipe.epochs * num_seeds
+    teacher_images = size.num_trained(teacher_recipe) * teacher_recipe.epochs * num_teachers
     passes = student_images * len(plan.packs)
     return {
         "dataset": run.dataset,

@@ -1,8 +1,8 @@
-"""One pass over the test set for a whole pack: accuracy and predictions of each student."""
+"""A test of a whole pack in one pass over the images: accuracy and predictions of each student."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -22,17 +22,24 @@ from dctkd.models import evaluating
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one learner did on the test set."""
+    """What one learner did.
+
+    Attributes:
+        results: On the test set.
+        predictions: On the test set.
+        held_out: Results on the training images that are held out; empty if there are none.
+    """
 
     results: tuple[Result, ...]
     predictions: dict[str, Any]
+    held_out: tuple[Result, ...] = ()
 
 
 @torch.no_grad()
 def evaluate(
     learners: Sequence[Learner], stream: Stream, *, num_classes: int, interrupt: Interrupt, ranks: Ranks = ALONE
 ) -> list[Evaluation]:
-    """Test learners on the whole test set, in one pass over the images.
+    """Test learners on the whole test set and on what is held out of the training set, in one pass over the images.
 
     Args:
         learners: Their networks are in eval mode meanwhile.
@@ -48,22 +55,39 @@ def evaluate(
     Raises:
         InterruptedRunError: If asked to stop; the learners are as they were.
     """
-    accuracies = [Accuracy(num_classes) for _ in learners]
+    tested = {split: [Accuracy(num_classes) for _ in learners] for split in stream.tested_splits}
     with ExitStack() as stack:
         for learner in learners:
             stack.enter_context(evaluating(learner.model))
             ranks.share_buffers(learner.model)
-        batches = stack.enter_context(closing(stream.test()))
-        for _ in range(-(-stream.num_test_batches // ranks.part.num_ranks)):
+        for split, accuracies in tested.items():
+            _test(accuracies, learners, stream.test(split), stream.num_test_batches(split), ranks, interrupt)
+    if not ranks.is_first:
+        return []
+    held_out = [tuple(accuracy.result(split="held_out")) for accuracy in tested.get("held_out", [])]
+    return [
+        Evaluation(tuple(accuracy.result()), accuracy.predictions(), more)
+        for accuracy, more in zip(tested["test"], held_out or [()] * len(learners), strict=True)
+    ]
+
+
+def _test(
+    accuracies: Sequence[Accuracy],
+    learners: Sequence[Learner],
+    images: Generator[Batch],
+    num_batches: int,
+    ranks: Ranks,
+    interrupt: Interrupt,
+) -> None:
+    """Let each learner answer all images of a split; the first process counts what is right."""
+    with closing(images) as batches:
+        for _ in range(-(-num_batches // ranks.part.num_ranks)):
             batch = next(batches, None)  # the last round may have none for this process
             for target_B, index_B, *logits in filter(None, ranks.gather_tensors(_answers(learners, batch))):
                 for accuracy, logits_BK in zip(accuracies, logits, strict=True):
                     accuracy.update(logits_BK, target_B, index_B)
             ranks.agree()
             interrupt.raise_if_requested()
-    if not ranks.is_first:
-        return []
-    return [Evaluation(tuple(accuracy.result()), accuracy.predictions()) for accuracy in accuracies]
 
 
 def _answers(learners: Sequence[Learner], batch: Batch | None) -> list[Tensor]:
@@ -78,6 +102,6 @@ def _answers(learners: Sequence[Learner], batch: Batch | None) -> list[Tensor]:
     return answers
 
 
-def top1_percent(evaluation: Evaluation) -> float:
-    """Return the exact top-1 accuracy in percent."""
-    return next(result.value for result in evaluation.results if result.metric == "top1_percent")
+def top1_percent(results: Sequence[Result]) -> float:
+    """Return the exact top-1 accuracy in percent among the results of one split."""
+    return next(result.value for result in results if result.metric == "top1_percent")

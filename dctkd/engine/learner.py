@@ -93,6 +93,7 @@ class Learner:
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
+        self.best_held_out: dict[str, Any] = {}
         self.images_seen = 0
         self.own_steps_s = 0.0
         self.teacher_passes_s = 0.0
@@ -284,6 +285,7 @@ class Learner:
             "images_seen": self.images_seen,
             "own_steps_s": self.own_steps_s,
             "teacher_passes_s": self.teacher_passes_s,
+            **({"best_held_out": dict(self.best_held_out)} if self.best_held_out else {}),
             **({"others": others} if others else {}),
         }
 
@@ -305,6 +307,7 @@ class Learner:
         self.student_rng.load_state_dict(own["student_rng"])
         self.method_rng.load_state_dict(own["method_rng"])
         self.step, self.history, self.best = state["step"], list(state["history"]), dict(state["best"])
+        self.best_held_out = dict(state.get("best_held_out", {}))
         self.images_seen, self.own_steps_s = state["images_seen"], state["own_steps_s"]
         self.teacher_passes_s = state["teacher_passes_s"]
         self.closed_epochs, self.last_finite = state["closed_epochs"], dict(state["last_finite"])

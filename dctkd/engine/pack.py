@@ -13,11 +13,13 @@ import torch
 
 from dctkd.data.cache import PixelCache
 from dctkd.data.disk_space import readable_bytes
+from dctkd.data.held_out import hold_out
 from dctkd.engine.allocator import give_memory_back, keep_freed_memory
+from dctkd.engine.best_epochs import note_test
 from dctkd.engine.build import Pairing, build_learner, build_teacher, stages_of
 from dctkd.engine.checkpoint import checkpoints, save_checkpoint
 from dctkd.engine.compiling import compile_network, forget_compiled, meaning_of
-from dctkd.engine.evaluate import Evaluation, evaluate, top1_percent
+from dctkd.engine.evaluate import Evaluation, evaluate
 from dctkd.engine.failure import LostLockError, SharedOutOfMemoryError
 from dctkd.engine.footprint import Room, granted_bytes, teacher_bytes
 from dctkd.engine.gpu import job_device
@@ -153,8 +155,9 @@ class _Pack:
         self.saved_s, self.saving_s = time.monotonic(), 0.0
         self.speed = Speed(job=job, num_learners=len(self.tasks), device=device)
         identity = job.identity
-        self.cache = job.pixels or PixelCache.open(job.store.results / job.data["cache"])
         inputs, recipe = identity.data.input, identity.recipe
+        cache = job.pixels or PixelCache.open(job.store.results / job.data["cache"])
+        self.cache = hold_out(cache, recipe.held_out_fraction)
         self.stream = stream = Stream(
             self.cache, inputs, identity.seed, recipe.batch_size, recipe.epochs, device, may_be_resident, ranks.part
         )
@@ -346,14 +349,10 @@ class _Pack:
 
     def _after_epoch(self, group: Sequence[Learner], interrupt: Interrupt) -> None:
         every = self.job.identity.recipe.evaluate_every_epochs
+        keeps_best = self.job.plan.config.keep_weights == "all"
         if every is not None and (group[0].epoch % every == 0 or group[0].step == self.stream.total_steps):
             for learner, evaluation in zip(group, self._evaluate(group, interrupt), strict=self.ranks.is_first):
-                top1 = top1_percent(evaluation)
-                learner.record("test", "top1_percent", top1, "percent")
-                if top1 > learner.best.get("top1_percent", -1.0):
-                    learner.best = {"top1_percent": top1, "epoch": learner.epoch}
-                    if self.job.plan.config.keep_weights == "all":
-                        learner.best["weights"] = exported_weights(learner.model)
+                note_test(learner, evaluation, export=exported_weights if keeps_best else None)
         for learner in group if self.ranks.is_first else ():
             RunRecord(self.job, self._task_of(learner)).progress(learner, self.speed)
 

@@ -19,6 +19,7 @@ import yaml
 from safetensors.torch import save as to_safetensors
 
 from dctkd.data.cache import PixelCache
+from dctkd.engine.best_epochs import results_of_best, weights_of_best
 from dctkd.engine.checkpoint import delete_checkpoints
 from dctkd.engine.columns import column_of_numbers, column_of_texts
 from dctkd.engine.energy import POWERCAP, EnergyMeter
@@ -186,16 +187,14 @@ class RunRecord:
         """Store a result: predictions, weights, timing, their seal, then metrics.json."""
         folder = self.task.folder.path
         self._history(learner)
-        results = list(evaluation.results)
-        if learner.best:
-            results.append(Result("top1_percent", "best_on_test", "test", learner.best["top1_percent"], "percent"))
+        results = [*evaluation.results, *evaluation.held_out, *results_of_best(learner)]
         weights = exported_weights(learner.model)
         predictions = _predictions(evaluation, cache)
         keep = self.job.plan.config.keep_weights
         if keep != "none" or self.task.run.student is None:
             write_atomic(folder / "weights.safetensors", weights)
-        if keep == "all" and "weights" in learner.best:
-            write_atomic(folder / "weights_best_on_test.safetensors", learner.best["weights"])
+        for name, best in weights_of_best(learner).items() if keep == "all" else ():
+            write_atomic(folder / name, best)
         write_atomic(folder / "predictions.parquet", predictions)
         write_json(folder / "timing.json", speed.record(learner))
         self._metrics(

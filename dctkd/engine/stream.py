@@ -13,7 +13,7 @@ from dctkd.config import InputRecipe
 from dctkd.data.batches import WHOLE, Part, batch_rows, steps_per_epoch, test_batches, train_batches
 from dctkd.data.cache import PixelCache
 from dctkd.data.inputs import PixelSource
-from dctkd.data.manifest import SPLITS
+from dctkd.data.manifest import SPLITS, CacheSplit
 from dctkd.data.pixel_source import choose_source
 from dctkd.data.resident import ResidentSource
 from dctkd.methods.base import Batch
@@ -87,9 +87,13 @@ class Stream:
         return self.steps_per_epoch * self.epochs
 
     @property
-    def num_test_batches(self) -> int:
-        """Batches of the test set, over all processes."""
-        return -(-self.cache.num_images("test") // TEST_BATCH_SIZE)
+    def tested_splits(self) -> tuple[CacheSplit, ...]:
+        """What networks are tested on: the test images, and the training images that are held out, if any."""
+        return ("test", "held_out") if self.cache.holds_out else ("test",)
+
+    def num_test_batches(self, split: CacheSplit) -> int:
+        """Return the number of batches in which a split is tested, over all processes."""
+        return -(-self.cache.num_images(split) // TEST_BATCH_SIZE)
 
     def train(self, start: int, stop: int) -> Generator[Piece]:
         """Yield the batches of steps `start` to `stop` - 1; starting in mid-epoch skips nothing and repeats nothing."""
@@ -123,9 +127,11 @@ class Stream:
                     if step == stop:
                         return
 
-    def test(self) -> Generator[Batch]:
-        """Yield this process's batches of the test set, of a fixed size; alone, all of it in official order."""
-        raws = test_batches(self.cache, self.recipe, batch_size=TEST_BATCH_SIZE, source=self.source, part=self.part)
+    def test(self, split: CacheSplit = "test") -> Generator[Batch]:
+        """Yield this process's test batches of a split, of a fixed size; alone, all of it in official order."""
+        raws = test_batches(
+            self.cache, self.recipe, batch_size=TEST_BATCH_SIZE, source=self.source, part=self.part, split=split
+        )
         with closing(raws):
             for raw in raws:
                 yield Batch(raw.images_BCHW, raw.target_B, raw.index_B, epoch=self.epochs, progress=1.0)

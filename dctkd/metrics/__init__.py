@@ -19,10 +19,11 @@ class Result:
 
     Attributes:
         metric: What is measured; ends in its unit unless it is a pure number, as in "top1_percent", "overlap_ssim".
-        stage: Where or when: "last" (epoch), "best_on_test", or for maps "stage1", "stage2", ... and "mean".
-        split: "test" or "train".
+        stage: Where or when: "last" (epoch), "best_on_test", "best_held_out" (chosen by the images that are held out),
+            or for maps "stage1", "stage2", ... and "mean".
+        split: "test", "train" or "held_out".
         value: The number, finite. JSON keeps it exactly.
-        unit: "percent", "nats", or "1" for a pure number.
+        unit: "percent", "nats", "epochs", or "1" for a pure number.
     """
 
     metric: str

@@ -97,6 +97,8 @@ MISTAKES = [
     ("recipes/short/epochs", 10**30, "recipes.short.epochs: an integer beyond"),
     ("recipes/short/epochs", True, "epochs: expected no true or false"),
     ("recipes/short/batch_size", 1, "recipes.short.batch_size: expected greater than or equal to 2"),
+    ("recipes/short/held_out_fraction", 0.5, "recipes.short.held_out_fraction: expected less than 0.5, got 0.5"),
+    ("recipes/short/held_out_fraction", 0, "recipes.short.held_out_fraction: expected greater than 0, got 0"),
     ("recipes/short/optimiser", {"name": "adam", "lr": 1}, "optimiser.name must be sgd or adamw, got 'adam'"),
     ("recipes/short/optimiser", {"name": "sgd", "lr": float("nan")}, "optimiser.lr: expected a finite number"),
     ("recipes/short/optimiser", {"name": "adamw", "lr": 1, "betas": [2, 3]}, "optimiser.betas.0: expected less than 1"),

@@ -200,6 +200,9 @@ class MadeUp:
         rows = [
             ("top1_percent", "last", "test", top1, "percent"),
             ("top1_percent", "best_on_test", "test", top1 + 5, "percent"),
+            ("top1_percent", "best_held_out", "test", top1 + 6, "percent"),
+            ("top1_percent", "last", "held_out", 1.0, "percent"),
+            ("epoch", "best_held_out", "held_out", 2.0, "epochs"),
             ("top1_percent", "last", "train", 99.0, "percent"),
             ("top5_percent", "last", "test", min(top1 + 20, 100.0), "percent"),
             ("mca_present_percent", "last", "test", top1 - 3.25, "percent"),
