@@ -1,11 +1,9 @@
 """Published numbers are read whole, matched to our rows, and judged by rules checked by brute force."""
 
 import csv
-import itertools
 import math
 import shutil
 from collections import Counter
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from scipy import stats
 from dctkd.errors import InputError
 from dctkd.methods import METHODS
 from dctkd.report.published import REPORTED, matching_row, published_files, published_table_ids, read_published
-from dctkd.report.verdicts import is_attainable, is_attainable_by_released_meter, released_top1_percent, verdict
+from dctkd.report.verdicts import released_top1_percent, verdict
 
 from .conftest import MadeUp
 
@@ -27,14 +25,6 @@ SOURCE = "github.com/alexlopezcifuentes/Distillation-Attention:README.md@3d70d15
 
 def lines_of(name):
     return list(csv.DictReader((FOLDER / name).read_text().splitlines()))
-
-
-def numbers_of(table, dataset, metric="Top1"):
-    return [
-        line["value"]
-        for line in lines_of("p1.csv")
-        if (line["table"], line["dataset"], line["metric"]) == (table, dataset, metric)
-    ]
 
 
 @pytest.mark.parametrize("name", ["p1.csv", "cifar100_imagenet.csv"])
@@ -117,69 +107,6 @@ def test_baseline_without_teacher_belongs_to_the_pair_of_its_student():
     assert found == [("resnet50__resnet18", 10.24)]
 
 
-def attainable_by_brute_force(text, counts):
-    half = Decimal("0.005")
-    return any(abs(share - Decimal(text)) <= half for share in counts)
-
-
-@pytest.mark.parametrize("num_images", [1, 3, 7, 30, 200, 333, 2000])
-def test_attainable_is_as_all_counts_say(num_images):
-    counts = [Decimal(100 * k) / num_images for k in range(num_images + 1)]
-    for hundredths in range(0, 10001, 1 if num_images < 100 else 37):
-        text = f"{hundredths / 100:.2f}"
-        assert is_attainable(float(text), num_images) == attainable_by_brute_force(text, counts), text
-
-
-@pytest.mark.parametrize("value", [3.12, 3.13])
-def test_half_way_between_two_roundings_counts_for_both(value):
-    assert is_attainable(value, 32)  # 100 / 32 = 3.125
-
-
-def test_more_than_all_images_is_not_attainable():
-    assert not is_attainable(100.05, 2000)
-
-
-@pytest.mark.parametrize(("num_images", "batch_size"), [(5, 2), (11, 4), (12, 4), (3, 8), (23, 16)])
-def test_attainable_by_the_released_meter_is_as_all_pairs_of_counts_say(num_images, batch_size):
-    full, last = divmod(num_images, batch_size)
-    batches = [*[batch_size] * full, *([last] if last else [])]
-    means = {
-        sum(Decimal(right) / size for right, size in zip(rights, batches, strict=True)) * 100 / len(batches)
-        for rights in itertools.product(*(range(size + 1) for size in batches))
-    }
-    for hundredths in range(0, 10001, 7):
-        text = f"{hundredths / 100:.2f}"
-        found = is_attainable_by_released_meter(float(text), num_images, batch_size)
-        assert found == attainable_by_brute_force(text, means), text
-
-
-@pytest.mark.parametrize(
-    ("table", "dataset", "metric", "num_images", "impossible", "total"),
-    [
-        ("README Results", "ADE20K", "Top1", 2000, 34, 45),
-        ("README Results", "MIT67", "Top1", 1340, 36, 39),
-        ("README Results", "SUN397", "Top1", 19850, 0, 39),
-        ("alpha ablation", "ADE20K", "Top1", 2000, 13, 15),
-        ("alpha ablation", "ADE20K", "Top5", 2000, 11, 15),
-    ],
-)
-def test_published_accuracies_that_no_number_of_images_gives(table, dataset, metric, num_images, impossible, total):
-    possible = {f"{Decimal(100 * k) / num_images:.4f}" for k in range(num_images + 1)}
-    values = numbers_of(table, dataset, metric)
-    by_brute_force = [v for v in values if not any(abs(Decimal(p) - Decimal(v)) <= Decimal("0.005") for p in possible)]
-    ours = [v for v in values if not is_attainable(float(v), num_images)]
-    assert (ours, len(ours), len(values)) == (by_brute_force, impossible, total)
-
-
-def test_twelve_of_fourteen_weights_have_an_impossible_accuracy():
-    values = [
-        float(line["value"])
-        for line in lines_of("p1.csv")
-        if line["method"].startswith("DCT alpha=") and line["metric"] == "Top1"
-    ]
-    assert (sum(not is_attainable(value, 2000) for value in values), len(values)) == (12, 14)
-
-
 def test_released_meter_counts_a_short_last_batch_as_a_full_one():
     is_right_N = np.array([True, True, True, False, False])
     assert released_top1_percent(is_right_N, 2) == pytest.approx(50.0)  # (2/2 + 1/2 + 0/1) / 3; the accuracy is 60 %
@@ -188,13 +115,6 @@ def test_released_meter_counts_a_short_last_batch_as_a_full_one():
 def test_released_meter_is_the_accuracy_where_batches_are_full():
     is_right_N = np.arange(24) % 3 == 0
     assert released_top1_percent(is_right_N, 8) == pytest.approx(100 / 3)
-
-
-def test_released_meter_of_any_predictions_is_attainable_by_it():
-    draw = np.random.default_rng(0)
-    for _ in range(50):
-        is_right_N = draw.random(67) < draw.random()
-        assert is_attainable_by_released_meter(round(released_top1_percent(is_right_N, 16), 2), 67, 16)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dctkd.report.attainability import examine, is_attainable, is_attainable_by_released_meter
 from dctkd.report.captions import common_notes, seeds_text
 from dctkd.report.collect import TEACHER, Collected
 from dctkd.report.layout import SHORT_STATUS, TOP1, Group, Layout, Measure, Point, Values, numbers_of
@@ -21,7 +22,7 @@ from dctkd.report.published import (
 from dctkd.report.statistics import prediction_interval, summarise
 from dctkd.report.tables.arrangement import points_cell, with_notes
 from dctkd.report.tables.rendering import DASH, Cell, Column, Table, TableRow
-from dctkd.report.verdicts import is_attainable, is_attainable_by_released_meter, released_top1_percent, verdict
+from dctkd.report.verdicts import released_top1_percent, verdict
 
 LABELS: Mapping[str, str] = {"top1_percent": "top-1", "top5_percent": "top-5", "mca_all_percent": "MCA, all classes"}
 COUNTED = ("top1_percent", "top5_percent")
@@ -143,11 +144,15 @@ def _published_cell(subject: _Subject, row: _Row) -> Cell:
         return Cell("not published")
     marks = "" if _is_possible(row.value, subject.num_images) else NOT_ATTAINABLE
     marks += INCONSISTENT if row.value.is_inconsistent else ""
-    return Cell(f"{row.value.value:.{row.value.decimals}f}{marks}", row.value.value)
+    return Cell(f"{_as_published(row.value)}{marks}", row.value.value)
+
+
+def _as_published(value: PublishedValue) -> str:
+    return f"{value.value:.{value.decimals}f}"
 
 
 def _is_possible(value: PublishedValue, num_images: int) -> bool:
-    return value.metric not in COUNTED or is_attainable(value.value, num_images, value.decimals)
+    return value.metric not in COUNTED or is_attainable(_as_published(value), num_images)
 
 
 def _ours_cell(subject: _Subject, row: _Row) -> Cell:
@@ -267,23 +272,24 @@ def _published_notes(
 
 def _attainability_notes(published: Published, dataset: str, values: Sequence[PublishedValue]) -> Iterator[str]:
     file, num_images = published.file, published.file.num_test_images[dataset]
-    checked = [value for value in values if value.metric in COUNTED]
+    checked = [_as_published(value) for value in values if value.metric in COUNTED]
     if not checked:
         return
-    if all(100 / num_images <= 10**-value.decimals for value in checked):
+    found = examine(checked, num_images)
+    if found.says_nothing:
         yield (
             f"Impossible accuracies cannot be told on {dataset}: with {num_images:,} test images every number with so "
             "few digits is possible."
         )
         return
-    impossible = sum(not _is_possible(value, num_images) for value in checked)
     text = (
-        f"{NOT_ATTAINABLE} no whole number of {num_images:,} test images gives this accuracy: {impossible} of the "
-        f"{len(checked)} published accuracies on {dataset}."
+        f"{NOT_ATTAINABLE} no whole number of {num_images:,} test images gives this accuracy: {len(found.impossible)} "
+        f"of the {len(checked)} published accuracies on {dataset}. Of as many random numbers with these digits "
+        f"{len(checked) - float(found.num_possible_by_chance):.1f} would be impossible on average."
     )
     if file.released_meter is not None:
         size = file.released_meter.batch_size
-        by_meter = sum(is_attainable_by_released_meter(v.value, num_images, size, decimals=v.decimals) for v in checked)
+        by_meter = sum(is_attainable_by_released_meter(value, num_images, size) for value in checked)
         text += (
             f" The released meter, which weights a short last batch of {num_images % size} images like a full one of "
             f"{size}, can give {by_meter} of them; it can give nearly every number with two digits, so this alone does "
