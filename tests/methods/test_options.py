@@ -72,3 +72,34 @@ def test_a_method_made_from_its_identity_has_every_option(name):
     options = method_class.Options()
     method = create(name, PAIRS[0].student, PAIRS[0].teacher, DATA, **catalogue.identify_options(name, {}, "x"))
     assert method.options == options
+
+
+BEFORE_LATER_OPTIONS = {
+    "at": {},
+    "dct": {},
+    "dct_release": {},
+    "dct_main": {},
+    "semckd": {"similarity_size": 128, "mid_channels": 512, "skip_first_stage": False},
+}
+"""What runs of these methods have stored of their options since before they had later ones."""
+
+
+@pytest.mark.parametrize("name", BEFORE_LATER_OPTIONS)
+def test_a_plain_row_has_the_identity_from_before_the_later_options(name):
+    assert catalogue.identify_options(name, {}, "x") == BEFORE_LATER_OPTIONS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("at", "skip_first_stage"), ("semckd", "freeze_batch_norm")]
+    + [(name, "size_normalised") for name in ("dct", "dct_release", "dct_main", "map_l2", "dft_magnitude")],
+)
+def test_a_row_with_a_later_option_is_another_run(name, option):
+    raw = copy.deepcopy(RAW)
+    raw["methods"] = {
+        "plain": {"method": name},
+        "said": {"method": name, "options": {option: False}},
+        "other": {"method": name, "options": {option: True}},
+    }
+    specs = {run.method: run.spec for run in make_plan(resolve(raw, where="x.yaml"), config_file="x.yaml").runs}
+    assert specs["plain"] == specs["said"] != specs["other"]
