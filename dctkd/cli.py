@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from dctkd.audit_commands import audit_app
 from dctkd.errors import InputError, shown
 from dctkd.exits import run_to_exit
 from dctkd.large_imports import import_large
@@ -29,6 +30,7 @@ methods_app = typer.Typer(no_args_is_help=True, help="Distillation methods: list
 app.add_typer(data_app, name="data")
 app.add_typer(methods_app, name="methods")
 app.add_typer(store_app, name="store")
+app.add_typer(audit_app, name="audit")
 
 PlanOption = Annotated[Path, typer.Option("--plan", help="plan.json of an experiment, written when snakemake starts")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="experiment file")]

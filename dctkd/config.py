@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from dctkd.contrasts import Audit, require_measurable
 from dctkd.errors import InputError, did_you_mean, shown
 from dctkd.names import RESERVED_EXPERIMENTS, RESERVED_ROWS, Name
 from dctkd.recipe import Recipe
@@ -129,6 +130,9 @@ class Experiment(Strict):
         description="published tables beside which the results are shown: paper_tables/reported/<name>.yaml; rows are "
         "matched by the names of datasets, models and methods",
     )
+    audit: Audit | None = Field(
+        None, description="measure what released code does otherwise than its paper: a table per finding"
+    )
     data_root: Path | None = Field(None, description="folder that dataset roots are relative to")
     datasets: dict[Name, Dataset] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
@@ -224,6 +228,13 @@ class Experiment(Strict):
                 f"students would see through it; set it to {student.held_out_fraction:g}, got "
                 f"{'null' if teacher.held_out_fraction is None else format(teacher.held_out_fraction, 'g')}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_can_be_measured(self) -> Self:
+        recipe = self.recipes.get(self.student_recipe)
+        if self.audit is not None and recipe is not None:
+            require_measurable(self.audit, self.methods, recipe, self.student_recipe)
         return self
 
     @model_validator(mode="after")

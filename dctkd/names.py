@@ -26,7 +26,7 @@ def _check_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(_check_name)]
 """A name that stands in paths and tables; no double underscore, which parts teacher and student."""
 
-RESERVED_EXPERIMENTS = ("cache", "checks", "reported", "store")
+RESERVED_EXPERIMENTS = ("cache", "checks", "findings", "reported", "store")
 """Folders of results/ and paper_tables/ that no experiment may have for its own."""
 RESERVED_ROWS = ("student", "teacher")
 """Rows of the tables that are no methods."""

@@ -177,7 +177,8 @@ class Plan:
     def report_spec(self) -> str:
         """Hash of what the tables show: rows in order, their runs, titles."""
         shown = [self.config.title, self.config.map_sources, self.config.reported, OVERLAP_VERSION]
-        return sha256_of([*shown, [(run.path, run.spec) for run in (*self.teachers, *self.runs)]])
+        audit = [] if self.config.audit is None else [self.config.audit.model_dump(mode="json")]
+        return sha256_of([*shown, *audit, [(run.path, run.spec) for run in (*self.teachers, *self.runs)]])
 
     def to_json(self) -> str:
         """Return the text of plan.json: what the jobs and the report read. Rows and datasets keep their order."""

@@ -22,7 +22,8 @@ ALLOWED = {
     "validation": {"errors"},
     "strict": {"errors"},
     "recipe": {"strict"},
-    "config": {"errors", "names", "recipe", "strict", "validation", "yaml_text"},
+    "contrasts": {"names", "recipe", "strict"},
+    "config": {"contrasts", "errors", "names", "recipe", "strict", "validation", "yaml_text"},
     "identity": {"config", "errors", "provenance", "data", "methods", "recipe", "strict"},
     "packs": set(),
     "places": set(),
@@ -34,6 +35,7 @@ ALLOWED = {
     "locks": {"errors"},
     "store": {"archives", "data.cache", "errors", "late_files", "locks", "metrics", "plan", "provenance"},
     "store_commands": {"store"},
+    "audit_commands": {"errors", "provenance", "report", "targets"},
     "status": {"plan", "store"},
     "workflow": {
         "config", "demand", "engine.build", "engine.device", "errors", "late_files", "places", "plan", "plan_file",
@@ -50,9 +52,8 @@ ALLOWED = {
     },
     "worker_pool": {"errors"},
     "report": {
-        "config", "data.cache", "errors", "late_files", "metrics", "names", "plan", "plan_file", "store", "provenance",
-        "strict",
-        "validation", "worker_pool", "yaml_text",
+        "config", "contrasts", "data.cache", "errors", "late_files", "metrics", "names", "plan", "plan_file",
+        "provenance", "store", "strict", "validation", "worker_pool", "yaml_text",
     },
     "cgroups": set(),
     "engine": {
@@ -64,8 +65,8 @@ ALLOWED = {
         "plan", "plan_file", "provenance", "snakemake_locks", "status", "store", "weights",
     },
     "cli": {
-        "config", "data", "doctor", "engine", "errors", "exits", "large_imports", "methods", "places", "plan",
-        "plan_file", "report", "site", "status", "store", "store_commands", "targets", "workflow", "yaml_text",
+        "audit_commands", "config", "data", "doctor", "engine", "errors", "exits", "large_imports", "methods", "places",
+        "plan", "plan_file", "report", "site", "status", "store", "store_commands", "targets", "workflow", "yaml_text",
     },
     "__main__": {"cli"},
     "targets": {"errors"},

@@ -31,10 +31,11 @@ RUNS_FILE = "runs.json"
 
 
 def table_names(plan: Plan) -> tuple[str, ...]:
-    """Return the names of an experiment's files of tables: those that each has, and the published ones it asks for."""
+    """Return the names of an experiment's files of tables: those that each has, and those that it asks for."""
+    from dctkd.report.audit.findings import audit_table_names
     from dctkd.report.published import published_table_ids
 
-    return (*TABLES, *published_table_ids(plan))
+    return (*TABLES, *audit_table_names(plan), *published_table_ids(plan))
 
 
 def figure_names(plan: Plan) -> tuple[str, ...]:

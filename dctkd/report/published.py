@@ -174,7 +174,7 @@ def read_published(name: str, folder: Path = REPORTED) -> Published:
         if not table.startswith(f"{name}_"):
             # The name of a table is that of its files, which other sources and tables must not overwrite.
             raise InputError(f"{path}: tables.{table}: must start with {name}_; call it {name}_{table}")
-    lines = _read_lines(folder / file.values)
+    lines = read_lines(folder / file.values)
     chosen = _lines_of_tables(file, lines, path)
     values = {table: _values(file, lines, numbers, folder / file.values) for table, numbers in chosen.items()}
     return Published(name, file, values)
@@ -243,8 +243,12 @@ def own_settings(row: MethodRow) -> dict[str, object]:
     return row.model_dump(exclude_defaults=True, exclude={"method", "file"})
 
 
-def _read_lines(path: Path) -> list[Entry]:
-    """Read the CSV file: every line has all columns, and a finite number with its source."""
+def read_lines(path: Path) -> list[Entry]:
+    """Read a CSV file of published numbers: every line has all columns, and a finite number with its source.
+
+    Raises:
+        InputError: If that is not so; one line with the file and the line.
+    """
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
         lines = list(reader)

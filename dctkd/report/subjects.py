@@ -14,6 +14,15 @@ TABLE_SUBJECTS: Mapping[str, str] = MappingProxyType(
         "attention": "where the networks look, against the teacher and annotated objects",
     }
 )
+AUDIT_SUBJECTS: Mapping[str, str] = MappingProxyType(
+    {
+        "audit": "what was found in released code, and how large each effect is",
+        "audit_weights": "every method's weight, chosen on images that nobody trains on",
+        "audit_attainability": "published percentages that no number of right images gives",
+    }
+)
+AUDIT_START = "audit_"
+FINDING_SUBJECT = "one finding of the audit: evidence, effects, verdict"
 PUBLISHED_SUBJECT = "published numbers with ours beside them"
 
 FIGURE_SUBJECTS: Mapping[str, str] = MappingProxyType(
@@ -43,5 +52,6 @@ def subject_of(file: str) -> str:
     if suffix in ("html", "json"):
         return "every table, chart and run" if suffix == "html" else "config, environment and command of every run"
     if suffix in ("md", "csv", "tex"):
-        return TABLE_SUBJECTS.get(stem, PUBLISHED_SUBJECT)
+        other = FINDING_SUBJECT if stem.startswith(AUDIT_START) else PUBLISHED_SUBJECT
+        return TABLE_SUBJECTS.get(stem) or AUDIT_SUBJECTS.get(stem, other)
     return FIGURE_SUBJECTS[stem]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dctkd.metrics import OVERLAP_VERSION
 from dctkd.report import report_files
+from dctkd.report.audit.findings import finding_files
 from dctkd.report.published import published_files
 from dctkd.report.subjects import subject_of
 from dctkd.snakemake_locks import clear_stale_locks
@@ -42,8 +43,12 @@ DEMAND = demand_of(PLAN, SLOTS if workflow.is_main_process else Slots())
 PLAN_FILE = str(plan_path(PLAN.name, RESULTS))
 TARGET = f"paper_tables/{PLAN.name}"
 TABLES = [f"{TARGET}/{name}" for name in or_stop(lambda: report_files(PLAN))]
-# Published numbers travel with the Snakefile; no object storage has them.
-REPORTED = or_stop(lambda: published_files(PLAN)) if RESULTS == Path("results") else []
+# Published numbers and findings travel with the Snakefile; no object storage has them.
+REPORTED = (
+    or_stop(lambda: [*published_files(PLAN), *finding_files(PLAN)])
+    if RESULTS == Path("results")
+    else []
+)
 LOGS = f"results/{PLAN.name}/logs"
 DATASET = f"results/{PLAN.name}/{{dataset}}"
 PAIR = f"{DATASET}/{{teacher}}__{{student}}"

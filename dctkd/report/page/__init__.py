@@ -25,7 +25,7 @@ from dctkd.report.layout import TOP1
 from dctkd.report.page.charts import make_charts
 from dctkd.report.page.classes import describe_classes
 from dctkd.report.runs import describe_runs
-from dctkd.report.subjects import subject_of
+from dctkd.report.subjects import AUDIT_SUBJECTS, FINDING_SUBJECT, subject_of
 from dctkd.report.tables.rendering import DASH, Cell, Column, Table, TableRow
 
 PICTURES: Mapping[str, Sequence[str]] = {
@@ -43,6 +43,7 @@ CHARTS: Mapping[str, Sequence[str]] = {
 TITLES: Mapping[str, str] = {
     "accuracy": "Accuracy",
     "comparison": "Comparison",
+    "audit": "Audit of released code",
     "reported": "Beside published numbers",
     "ablation": "Ablation of the weight",
     "cost": "Cost",
@@ -51,7 +52,9 @@ TITLES: Mapping[str, str] = {
     "runs": "Runs",
 }
 SECTION_OF_TABLE: Mapping[str, str] = {"accuracy": "accuracy", "comparison": "comparison", "cost": "cost"}
-"""Section of each file of tables; those about maps stand under attention, published ones under reported."""
+"""Section of each file of tables; the rest is told by `_section_of`."""
+
+AUDIT_TABLES = (*AUDIT_SUBJECTS.values(), FINDING_SUBJECT)
 
 
 @dataclass
@@ -139,9 +142,7 @@ def _sections(
 ) -> dict[str, Section]:
     sections = {key: Section(key, title) for key, title in TITLES.items()}
     for name, made in tables.items():
-        known = "attention" if name in ("overlap", "attention") else "reported"
-        section = sections[SECTION_OF_TABLE.get(name, known)]
-        section.tables += [_table(table, positions) for table in made]
+        sections[_section_of(name)].tables += [_table(table, positions) for table in made]
     sections["runs"].tables.append(_table(runs_table(collected), positions))
     for key, wanted in CHARTS.items():
         sections[key].charts += [chart for chart in charts if chart["id"] in wanted]
@@ -151,6 +152,12 @@ def _sections(
                 png = base64.b64encode(path.read_bytes()).decode()
                 sections[key].pictures.append({"caption": subject_of(path.name), "file": path.name, "png": png})
     return sections
+
+
+def _section_of(table: str) -> str:
+    if table in ("overlap", "attention"):
+        return "attention"
+    return SECTION_OF_TABLE.get(table, "audit" if subject_of(f"{table}.csv") in AUDIT_TABLES else "reported")
 
 
 def runs_table(collected: Collected) -> Table:

@@ -12,6 +12,7 @@ from dctkd.report.collect import Collected
 from dctkd.report.layout import Values
 from dctkd.report.tables.accuracy import accuracy_tables
 from dctkd.report.tables.attention import attention_tables, overlap_tables
+from dctkd.report.tables.audit import audit_tables
 from dctkd.report.tables.comparison import comparison_tables
 from dctkd.report.tables.cost import cost_tables
 from dctkd.report.tables.published import published_tables
@@ -27,6 +28,7 @@ def make_tables(collected: Collected) -> dict[str, list[Table]]:
         "cost": cost_tables(collected, values),
         "overlap": overlap_tables(collected, values),
         "attention": attention_tables(collected, values),
+        **audit_tables(collected, values),
         **published_tables(collected, values),
     }
     experiment, commits = collected.plan.name, commits_text(collected)
