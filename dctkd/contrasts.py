@@ -55,6 +55,12 @@ class Contrast(Strict):
     a: Side
     b: Side
 
+    @model_validator(mode="after")
+    def _compares_like_with_like(self) -> Self:
+        if (self.a.row == ALL_ROWS) != (self.b.row == ALL_ROWS):
+            raise ValueError(f"a and b must both be a row, or both {ALL_ROWS}; got {self.a.row} and {self.b.row}")
+        return self
+
 
 class Audit(Strict):
     """The findings that an experiment measures."""

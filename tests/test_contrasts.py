@@ -51,6 +51,7 @@ def test_the_name_of_a_row_is_a_side():
         ({"row": "kd", "weight": "held_out"}, {"held_out_fraction": None}, "held_out_fraction"),
         ({"row": "kd", "epoch": "best_on_test", "meter": "released"}, {}, "leave epoch out"),
         ({"row": "kd", "wait": 1}, {}, "wait"),
+        ("*", {}, "both be a row, or both *"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_with_its_place(a, recipe, message):
@@ -60,4 +61,4 @@ def test_what_cannot_be_measured_is_refused_with_its_place(a, recipe, message):
 
 
 def test_best_on_test_needs_no_held_out_images():
-    assert experiment({"row": "*", "epoch": "best_on_test"}, held_out_fraction=None).audit is not None
+    assert experiment({"row": "*", "epoch": "best_on_test"}, "*", held_out_fraction=None).audit is not None

@@ -32,11 +32,10 @@ class Chosen:
     runs: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
 
-    def by_seed(self) -> dict[int, float]:
-        """Return the mean over rows of each seed, over the seeds that all rows have."""
-        rows = {row for row, _ in self.percent}
-        seeds = {seed for _, seed in self.percent}
-        complete = sorted(seed for seed in seeds if all((row, seed) in self.percent for row in rows))
+    def by_seed(self, rows: Sequence[str]) -> dict[int, float]:
+        """Return the mean over rows of each seed that all of them have."""
+        seeds = sorted({seed for row, seed in self.percent if row in rows})
+        complete = [seed for seed in seeds if all((row, seed) in self.percent for row in rows)]
         return {seed: math.fsum(self.percent[row, seed] for row in rows) / len(rows) for seed in complete}
 
 
@@ -92,13 +91,16 @@ class Measurements:
 
     def _effect(self, group: Group, contrast: Contrast, layout: Layout) -> Effect:
         a, b = (self.side(group, side) for side in (contrast.a, contrast.b))
-        by_seed_a, by_seed_b = a.by_seed(), b.by_seed()
+        is_mean = contrast.a.row == ALL_ROWS
+        rows = _rows_of_all_seeds(a, b) if is_mean else None
+        by_seed_a = a.by_seed([contrast.a.row] if rows is None else rows)
+        by_seed_b = b.by_seed([contrast.b.row] if rows is None else rows)
         test = compare(by_seed_a, by_seed_b)
         singles = [abs(a.percent[key] - b.percent[key]) for key in a.percent.keys() & b.percent.keys()]
-        is_mean = ALL_ROWS in (contrast.a.row, contrast.b.row)
         where = f"{layout.label(group)}: " if len(layout.groups) > 1 else ""
+        count = "" if rows is None else f" ({len(rows)})"
         return Effect(
-            label=f"{where}{contrast.label}",
+            label=f"{where}{contrast.label}{count}",
             a=_summary(by_seed_a.values()),
             b=_summary(by_seed_b.values()),
             difference=test.difference if test else None,
@@ -158,6 +160,14 @@ class Measurements:
         if found is None:
             return None
         return released_top1_percent(found.is_right[found.index_N.argsort()], RELEASED_BATCH_SIZE)
+
+
+def _rows_of_all_seeds(a: Chosen, b: Chosen) -> list[str]:
+    """Return the rows that have every seed on both sides: one that diverged once must not take a seed from all."""
+    both = a.percent.keys() & b.percent.keys()
+    seeds = {seed for _, seed in both}
+    names = dict.fromkeys(row for row, _ in a.percent)
+    return [row for row in names if seeds and all((row, seed) in both for seed in seeds)]
 
 
 def _summary(values: Iterable[float]) -> Summary | None:

@@ -86,12 +86,14 @@ def test_star_with_a_chosen_weight_is_the_mean_over_swept_methods(tree):
     assert effect.b.mean == pytest.approx(sum(TEST["at-10"]) / 3)
 
 
-def test_star_leaves_out_seeds_that_a_row_lacks(made_up):
+def test_star_leaves_out_a_row_that_lacks_a_seed_not_the_seed(made_up):
     tree = made_up(
         methods=METHODS, weights=WEIGHTS, audit=AUDIT, accuracies=accuracies(), failures={("kd", 1): "diverged"}
     )
     (effect,) = effects(tree, {"a": {"row": "*", "epoch": "best_on_test"}, "b": "*"})
-    assert effect.difference.mean == pytest.approx((1 + 3) / 2)
+    assert effect.label == "contrast 0 (4)"
+    assert effect.difference.n == 3
+    assert effect.b.mean == pytest.approx(sum(sum(TEST[m]) for m in METHODS if m != "kd") / 12)
 
 
 def test_released_meter_reads_the_predictions(tree):

@@ -96,8 +96,8 @@ def test_table_of_a_finding_says_claim_evidence_effect_and_verdict(tables):
     row = cells(table)["at, tuned, minus kd"]
     assert row["chosen_rows"].text in ("at / ", "at-10 / ", "at-100 / ")
     assert row["largest_points"].text == DASH
-    assert cells(table)["best epoch minus last"]["a_minus_b_points"].value == pytest.approx(5)
-    assert len(cells(table)["best epoch minus last"]["a_minus_b_points"].runs) == 15
+    assert cells(table)["best epoch minus last (5)"]["a_minus_b_points"].value == pytest.approx(5)
+    assert len(cells(table)["best epoch minus last (5)"]["a_minus_b_points"].runs) == 15
 
 
 def test_finding_that_no_run_measures_says_why(tables):
@@ -147,7 +147,7 @@ def test_document_says_what_the_written_tables_say(audited, tables, tmp_path):
     assert "### X1. A slip" in text
     assert "[Zoo/a.py, lines 3-9, 12](https://github.com/a/b/blob/" in text
     assert "Not measured by training: a crash has no accuracy." in text
-    assert "| best epoch minus last |" in text
+    assert "| best epoch minus last (5) |" in text
     assert "58.34" in text
 
 
