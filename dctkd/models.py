@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dctkd.errors import InputError, did_you_mean
+from dctkd.errors import InputError
+from dctkd.timm_networks import NO_OPTIONS, TIMM_ERRORS, create_network, sketch_network
 from dctkd.weights import (
     describe_error,
+    fit_classifier,
     load_exactly,
     pretrained_config,
     pretrained_sha256,
     read_weights,
+    require_classifier,
     resolve_pretrained,
+    with_classifier_of,
 )
 
 __all__ = [
@@ -41,39 +43,6 @@ __all__ = [
 ]
 
 # Shape legend: B images, C channels, H and W positions, K classes, D pooled features.
-
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-
-RESERVED_OPTIONS = MappingProxyType(
-    {
-        "num_classes": "it is the number of classes of the data",
-        "pretrained": "set `pretrained` of the model",
-        "checkpoint_path": "set `weights` of the model",
-        "in_chans": "images have three channels",
-        "features_only": "the classifier is needed",
-        "pretrained_cfg": "name the tag in `architecture`",
-        "pretrained_cfg_overlay": "name the tag in `architecture`",
-        "pretrained_strict": "every key of a weight file must fit",
-        "pretrained_filter_fn": "weights are loaded as they are",
-        "pretrained_model_args": "name the tag in `architecture`",
-        "cache_dir": "set HF_HOME in the environment",
-        "model_cls": "name the network in `architecture`",
-        "model_cfg": "name the network in `architecture`",
-        "variant": "name the network in `architecture`",
-        "feature_cfg": "the classifier is needed",
-        "kwargs_filter": "every option must be used",
-        "pruned": "name a pruned network in `architecture`",
-        "scriptable": "layers are timm's own",
-        "exportable": "layers are timm's own",
-        "no_jit": "layers are timm's own",
-        "device": "set `device` of the experiment",
-        "dtype": "set `precision` of the recipe",
-    }
-)
-"""Arguments of timm.create_model that are not options, each with what to do instead."""
-
-TIMM_ERRORS = (TypeError, ValueError, RuntimeError, AssertionError, AttributeError, LookupError, ArithmeticError)
-"""What timm raises for arguments that it cannot use."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +116,7 @@ class StageModel(nn.Module):
 
     def __init__(self, net: nn.Module, stage_indices: Sequence[int]) -> None:
         super().__init__()
-        stages = _stages_of(net)
+        stages = stages_in(net)
         outside = [index for index in stage_indices if not 0 <= index < len(stages)]
         if outside:
             raise InputError(f"stages {outside} do not exist: {type(net).__name__} has 0 to {len(stages) - 1}, no stem")
@@ -181,9 +150,7 @@ def describe_stages(architecture: str, options: Mapping[str, Any] = NO_OPTIONS) 
     Raises:
         InputError: If timm does not know the name or an option, or the network cannot return its feature maps.
     """
-    with torch.device("meta"):
-        net = _create(architecture, options)
-    return _stages_of(net, architecture)
+    return stages_in(sketch_network(architecture, options), architecture)
 
 
 def batch_norm_of(architecture: str, options: Mapping[str, Any] = NO_OPTIONS) -> str | None:
@@ -192,9 +159,7 @@ def batch_norm_of(architecture: str, options: Mapping[str, Any] = NO_OPTIONS) ->
     Raises:
         InputError: As `describe_stages`.
     """
-    with torch.device("meta"):
-        net = _create(architecture, options)
-    return first_batch_norm(net)
+    return first_batch_norm(sketch_network(architecture, options))
 
 
 def first_batch_norm(module: nn.Module) -> str | None:
@@ -205,8 +170,7 @@ def first_batch_norm(module: nn.Module) -> str | None:
 
 def num_parameters(architecture: str, num_classes: int, options: Mapping[str, Any] = NO_OPTIONS) -> int:
     """Return how many parameters a network has, without allocating them; raises as `describe_stages`."""
-    with torch.device("meta"):
-        net = _create(architecture, options, num_classes=num_classes)
+    net = sketch_network(architecture, options, num_classes=num_classes)
     return sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -219,6 +183,7 @@ def build_model(
     options: Mapping[str, Any] = NO_OPTIONS,
     weights: Path | None = None,
     pretrained: bool = False,
+    may_replace_classifier: bool = False,
 ) -> StageModel:
     """Build a network on the CPU, ready to train.
 
@@ -230,8 +195,9 @@ def build_model(
         stage_indices: Stages whose maps the forward returns (`StageInfo.index`).
         input_size: Side of the square images, in pixels; a forward at that size checks the network.
         options: Arguments of timm.create_model; lists become tuples.
-        weights: Local checkpoint of the same architecture, options and number of classes; every key must fit.
+        weights: Local checkpoint of the same architecture and options; every key must fit.
         pretrained: Start from timm's weights. Their classifier is kept if it has as many classes as the data, else new.
+        may_replace_classifier: Do the same with a local checkpoint; False refuses one for another number of classes.
 
     Raises:
         InputError: If anything above does not fit; one line that says what to do.
@@ -242,14 +208,16 @@ def build_model(
         )
     if pretrained and weights is not None:
         raise InputError(f"model {architecture}: pretrained and weights exclude each other: remove one")
-    net = _create(architecture, options, num_classes=num_classes)
-    _stages_of(net, architecture)
+    net = create_network(architecture, options, num_classes=num_classes)
+    stages_in(net, architecture)
     classifier = _classifier_name(net, architecture)
     if pretrained:
-        state = _pretrained_state(net, architecture, options, classifier)
-        load_exactly(net, state, source=architecture, classifier=classifier, num_classes=num_classes)
+        load_exactly(net, _pretrained_state(net, architecture, options, classifier), source=architecture)
     if weights is not None:
-        load_exactly(net, read_weights(weights), source=str(weights), classifier=classifier, num_classes=num_classes)
+        state = read_weights(weights)
+        adapt = fit_classifier if may_replace_classifier else require_classifier
+        state = adapt(net, state, source=str(weights), classifier=classifier, num_classes=num_classes)
+        load_exactly(net, state, source=str(weights))
     model = StageModel(net, stage_indices)
     model._specs[input_size] = _check_forward(model, architecture, input_size=input_size)
     return model
@@ -287,42 +255,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = was_training
 
 
-def _create(architecture: str, options: Mapping[str, Any], **arguments: Any) -> nn.Module:
-    import timm
-
-    _check_name(architecture)
-    reserved = sorted(RESERVED_OPTIONS.keys() & options.keys())
-    if reserved:
-        raise InputError(f"model {architecture}: {reserved[0]} is not an option: {RESERVED_OPTIONS[reserved[0]]}")
-    keywords = {key: _as_tuples(value) for key, value in options.items()}
-    try:
-        net: nn.Module = timm.create_model(architecture, **keywords, **arguments)
-    except TIMM_ERRORS as error:
-        raise InputError(
-            f"model {architecture}: timm cannot build it with options {dict(options)} ({describe_error(error)}); "
-            "options are arguments of timm.create_model"
-        ) from error
-    return net
-
-
-def _check_name(architecture: str) -> None:
-    import timm
-
-    base, _, tag = architecture.partition(".")
-    if not base or not timm.is_model(base):
-        near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.6)
-        suffix = did_you_mean(base, near) if near else "; timm.list_models() lists the names"
-        raise InputError(f"model {architecture}: timm has no such architecture{suffix}")
-    if tag:
-        pretrained_config(architecture)
-
-
-def _as_tuples(value: Any) -> Any:
-    return tuple(_as_tuples(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _stages_of(net: nn.Module, architecture: str = "") -> tuple[StageInfo, ...]:
-    """Stages as timm's feature_info tells them."""
+def stages_in(net: nn.Module, architecture: str = "") -> tuple[StageInfo, ...]:
+    """Return a network's stages as timm's feature_info tells them; see `describe_stages`."""
     info: list[dict[str, Any]] = list(getattr(net, "feature_info", None) or [])
     if not info or not callable(getattr(net, "forward_intermediates", None)):
         raise InputError(
@@ -360,14 +294,12 @@ def _pretrained_state(
     overlay = {"file": str(resolve_pretrained(architecture)), "custom_load": cfg.custom_load}
     # timm checks that a file fits only if the classifier may stay, so the file first fills a second network.
     with torch.random.fork_rng(devices=[]):
-        donor = _create(
+        donor = create_network(
             architecture, options, num_classes=cfg.num_classes, pretrained=True, pretrained_cfg_overlay=overlay
         )
     if cfg.num_classes == getattr(net, "num_classes", None):
         return donor.state_dict()
-    body = {name: value for name, value in donor.state_dict().items() if not name.startswith(f"{classifier}.")}
-    head = {name: value for name, value in net.state_dict().items() if name.startswith(f"{classifier}.")}
-    return body | head
+    return with_classifier_of(net, donor.state_dict(), classifier)
 
 
 def _check_forward(model: StageModel, architecture: str, *, input_size: int) -> ModelSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import threading
 import urllib.error
 import urllib.request
@@ -15,6 +16,8 @@ from dctkd.provenance import sha256_of_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 HUB_TIMEOUT_S = 2.0
 """Longest wait for the hub's first answer; the hub's own client retries for 46 s before it says that it is offline."""
@@ -59,25 +62,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_exactly(net: nn.Module, state: dict[str, Tensor], *, source: str, classifier: str, num_classes: int) -> None:
+def load_exactly(net: nn.Module, state: dict[str, Tensor], *, source: str) -> None:
     """Load a checkpoint into a network of the same shape, every key of it.
 
     Args:
         net: Network of timm, changed in place.
         state: Tensors by name.
         source: Where the tensors come from, for messages.
-        classifier: Name of the classifier's module, such as "fc" or "head.fc".
-        num_classes: Number of classes that the network has.
 
     Raises:
-        InputError: If the classifier is for another number of classes, or keys or shapes do not fit.
+        InputError: If keys or shapes do not fit.
     """
-    weight = state.get(f"{classifier}.weight")
-    if weight is not None and weight.ndim and weight.shape[0] != num_classes:
-        raise InputError(
-            f"weights {source}: class count that does not match: the file's classifier {classifier} has "
-            f"{weight.shape[0]} classes, the data has {num_classes}; give weights that were trained on these classes"
-        )
     try:
         net.load_state_dict(state, strict=True)
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -85,6 +80,77 @@ def load_exactly(net: nn.Module, state: dict[str, Tensor], *, source: str, class
             f"weights {source}: they do not fit the network ({describe_error(error)}); architecture and options must "
             "be those of the file"
         ) from error
+
+
+def require_classifier(
+    net: nn.Module, state: dict[str, Tensor], *, source: str, classifier: str, num_classes: int
+) -> dict[str, Tensor]:
+    """Return a checkpoint as it is; arguments as of `fit_classifier`.
+
+    Raises:
+        InputError: If its classifier is for another number of classes.
+    """
+    count = _num_classes_of(state, classifier)
+    if count not in (None, num_classes):
+        raise InputError(
+            f"weights {source}: class count that does not match: the file's classifier {classifier} has {count} "
+            f"classes, the data has {num_classes}; give weights that were trained on these classes, or train the "
+            "network (epochs above 0), which gives it a new classifier"
+        )
+    return state
+
+
+def fit_classifier(
+    net: nn.Module, state: dict[str, Tensor], *, source: str, classifier: str, num_classes: int
+) -> dict[str, Tensor]:
+    """Return a checkpoint with the network's own classifier where the file's differs in the number of classes alone.
+
+    What does not fit otherwise is left for `load_exactly` to refuse.
+
+    Args:
+        net: Network of timm that the checkpoint is for; not changed.
+        state: Tensors by name.
+        source: Where the tensors come from, for messages.
+        classifier: Name of the classifier's module.
+        num_classes: Number of classes that the network has.
+    """
+    count = _num_classes_of(state, classifier)
+    expected = {
+        name: _shape_for(value, num_classes, count) for name, value in _part_of(net.state_dict(), classifier).items()
+    }
+    differs_in_that_alone = {name: value.shape for name, value in _part_of(state, classifier).items()} == expected
+    if count in (None, num_classes) or not differs_in_that_alone:
+        return state
+    logger.info(
+        "weights %s: classifier %s is for %s classes, the data has %s: the network keeps a new one",
+        source,
+        classifier,
+        count,
+        num_classes,
+    )
+    return with_classifier_of(net, state, classifier)
+
+
+def with_classifier_of(net: nn.Module, state: dict[str, Tensor], classifier: str) -> dict[str, Tensor]:
+    """Return a checkpoint whose classifier is replaced by a network's own."""
+    own, theirs = _part_of(net.state_dict(), classifier), _part_of(state, classifier)
+    return {name: value for name, value in state.items() if name not in theirs} | own
+
+
+def _part_of(state: dict[str, Tensor], module: str) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name.startswith(f"{module}.")}
+
+
+def _num_classes_of(state: dict[str, Tensor], classifier: str) -> int | None:
+    """Number of classes of a checkpoint's classifier, None if its weight is not there or no matrix."""
+    weight = state.get(f"{classifier}.weight")
+    return weight.shape[0] if weight is not None and weight.ndim else None
+
+
+def _shape_for(own: Tensor, num_classes: int, count: int | None) -> tuple[int | None, ...]:
+    """Shape of a classifier's tensor if it were for `count` instead of `num_classes` classes."""
+    is_per_class = own.ndim > 0 and own.shape[0] == num_classes
+    return (count, *own.shape[1:]) if is_per_class else tuple(own.shape)
 
 
 def resolve_pretrained(architecture: str) -> Path:

@@ -44,7 +44,8 @@ ALLOWED = {
     "snakemake_locks": {"locks"},
     "functional": set(),
     "weights": {"errors", "provenance"},
-    "models": {"errors", "weights"},
+    "timm_networks": {"errors", "weights"},
+    "models": {"errors", "timm_networks", "weights"},
     "methods": {"errors", "functional", "models", "provenance"},
     "metrics": {"errors", "functional", "models", "weights", "methods"},
     "data": {

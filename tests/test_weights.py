@@ -90,6 +90,59 @@ def test_another_class_count_is_refused_with_both_counts(trained, tmp_path):
         _build(5, weights=path)
 
 
+@pytest.mark.parametrize("num_classes", [5, 9])
+def test_another_class_count_gives_the_classifier_of_a_fresh_network_where_it_may(trained, tmp_path, num_classes):
+    path = tmp_path / "source.safetensors"
+    save_file(state_dict_for_export(trained), path)
+    torch.manual_seed(21)
+    fresh = state_dict_for_export(_build(num_classes))
+    after = torch.random.get_rng_state()
+    torch.manual_seed(21)
+    state = state_dict_for_export(_build(num_classes, weights=path, may_replace_classifier=True))
+    assert torch.equal(torch.random.get_rng_state(), after)
+    head = {"fc.weight", "fc.bias"}
+    expected = {**state_dict_for_export(trained), **{name: fresh[name] for name in head}}
+    assert _equal(state, expected)
+
+
+def test_a_new_classifier_is_told_in_one_line(trained, tmp_path, caplog):
+    path = tmp_path / "source.safetensors"
+    save_file(state_dict_for_export(trained), path)
+    with caplog.at_level("INFO", logger="dctkd"):
+        _build(5, weights=path, may_replace_classifier=True)
+    (line,) = caplog.messages
+    assert line == f"weights {path}: classifier fc is for 7 classes, the data has 5: the network keeps a new one"
+
+
+def test_an_equal_class_count_keeps_the_file_s_classifier(trained, tmp_path, caplog):
+    path = tmp_path / "source.safetensors"
+    save_file(state_dict_for_export(trained), path)
+    with caplog.at_level("INFO", logger="dctkd"):
+        state = state_dict_for_export(_build(7, weights=path, may_replace_classifier=True))
+    assert _equal(state, state_dict_for_export(trained))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fc.weight": torch.zeros(7, 17)},
+        {"fc.bias": torch.zeros(6)},
+        {"fc.weight": torch.zeros(7, 16, 1, 1)},
+        {"fc.extra": torch.zeros(7)},
+        {"fc.bias": None},
+        {"bn1.bias": None},
+        {"conv1.weight": torch.zeros(64, 3, 3, 3)},
+    ],
+    ids=lambda change: f"{next(iter(change))} {getattr(next(iter(change.values())), 'shape', 'missing')}",
+)
+def test_all_but_the_class_count_must_fit_where_a_classifier_may_be_new(trained, tmp_path, change):
+    state = {name: value for name, value in (state_dict_for_export(trained) | change).items() if value is not None}
+    save_file(state, tmp_path / "source.safetensors")
+    with pytest.raises(InputError, match="do not fit the network"):
+        _build(5, weights=tmp_path / "source.safetensors", may_replace_classifier=True)
+
+
 def test_weights_of_other_options_are_refused(trained, tmp_path):
     path = tmp_path / "teacher.safetensors"
     save_file(state_dict_for_export(trained), path)

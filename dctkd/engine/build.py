@@ -170,6 +170,7 @@ def build_learner(
             crop,
             weights=job.plan.config.models[name].weights,
             pretrained=identity.model.pretrained,
+            may_replace_classifier=identity.recipe.epochs > 0,  # else the new one would stay as it was drawn
         )
     objective = Objective(identity.method, None, label_smoothing=identity.recipe.label_smoothing)
     if identity.method is not None and teacher is not None:
@@ -184,7 +185,14 @@ def build_learner(
 
 
 def network_of(
-    identity: ModelIdentity, num_classes: int, indices: list[int], crop: int, *, weights: Path | None, pretrained: bool
+    identity: ModelIdentity,
+    num_classes: int,
+    indices: list[int],
+    crop: int,
+    *,
+    weights: Path | None,
+    pretrained: bool,
+    may_replace_classifier: bool = False,
 ) -> StageModel:
     """Build a network; `weights` and `pretrained` say where it starts from."""
     return build_model(
@@ -194,6 +202,7 @@ def network_of(
         options=identity.options,
         weights=weights,
         pretrained=pretrained,
+        may_replace_classifier=may_replace_classifier,
         input_size=crop,
     )
 

@@ -81,13 +81,15 @@ def test_a_full_disk_while_packing_is_said_in_one_line_and_leaves_no_cache(exper
     assert [name for name in files_below("results") if not name.endswith(".lock")] == []
 
 
-def test_teacher_weights_of_another_class_count_are_refused_with_both_counts(experiment, monkeypatch, capsys):
+def test_weights_of_another_class_count_are_refused_for_a_teacher_that_is_not_trained(experiment, monkeypatch, capsys):
     import timm
 
     options = {key: tuple(value) for key, value in experiment["models"]["wide"]["options"].items()}
     net = timm.create_model("resnet18", num_classes=7, **options)
     save_file(net.state_dict(), "seven.safetensors")
     experiment["models"]["wide"]["weights"] = "seven.safetensors"
+    experiment["recipes"]["ready"] = {**experiment["recipes"]["short"], "epochs": 0}
+    experiment["teacher_recipe"] = "ready"
     write(experiment)
     write_plan()
     plan = ["--plan", "results/tiny/plan.json"]
