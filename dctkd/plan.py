@@ -150,17 +150,18 @@ class Plan:
 
     @property
     def cost_spec(self) -> str:
-        """Hash of what determines the costs: every network, method, input size and number of images, no seed."""
+        """Hash of what determines the costs: networks, methods, input sizes, numbers of images, what is frozen, no seed."""
+        recipe = self.config.recipes[self.config.student_recipe]
         # A method may keep something of every image that is trained on.
-        fraction = self.config.recipes[self.config.student_recipe].held_out_fraction
-        recipe = None if fraction is None else {"held_out_fraction": fraction}
-        parts = [{**run.identity, "seed": None, "teacher_spec": None, "recipe": recipe} for run in self.runs]
+        counted = recipe.model_dump(include={"held_out_fraction", "frozen_stages"}) or None
+        without = {"seed": None, "teacher_spec": None, "recipe": counted}
+        parts = [{**run.identity, **without} for run in self.runs]
         return sha256_of(sorted({sha256_of(part) for part in parts}))
 
     @property
     def speed_spec(self) -> str:
-        """Hash of what determines the timings: networks, crops, batch sizes, threads, number of steps."""
-        timed = {"epochs", "batch_size", "threads", "precision", "held_out_fraction"}
+        """Hash of what determines the timings: networks, crops, batch sizes, threads, frozen stages, steps."""
+        timed = {"epochs", "batch_size", "threads", "precision", "held_out_fraction", "frozen_stages"}
         names = (self.config.student_recipe, self.config.teacher_recipe)
         recipes = [self.config.recipes[name].model_dump(mode="json", include=timed) for name in names]
         networks = {

@@ -55,7 +55,14 @@ class Schedule(Strict):
         return self
 
 
-LATER_RECIPE_KEYS = ("micro_batch", "compile", "processes", "synchronise_batch_norm", "held_out_fraction")
+LATER_RECIPE_KEYS = (
+    "micro_batch",
+    "compile",
+    "processes",
+    "synchronise_batch_norm",
+    "held_out_fraction",
+    "frozen_stages",
+)
 """Keys of a recipe that are no part of its identity where they are null."""
 
 
@@ -69,6 +76,12 @@ class Recipe(Strict):
         ge=1,
         description="images per forward and backward pass; their gradients are added up to one step. Saves memory; "
         "refused where images of a batch are coupled: batch normalisation, relational methods. null: the whole batch",
+    )
+    frozen_stages: int | None = Field(
+        None,
+        ge=1,
+        description="number of stages, from the shallowest on, whose weights are not trained, nor those before them; "
+        "running statistics of batch normalisation move there too, as in P1's released code. null: all is trained",
     )
     optimiser: Annotated[Sgd | AdamW, Field(discriminator="name")]
     schedule: Schedule

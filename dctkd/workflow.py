@@ -145,14 +145,14 @@ def _made(experiment: Experiment, where: str, slots: Slots | None) -> Plan:
     """Make the plan; for jobs on other machines that may have to make it again, `slots` is None."""
     if slots is None:
         made = make_plan(experiment, config_file=where)
-        _require_separable_batches(made)
+        _require_networks(made)
         return for_cluster(made, jobs=None, at_most=None)
     kind = slots.device_of(experiment.device)
     if slots.is_cluster:  # a node of another kind than this one must not choose anew
         experiment = experiment.model_copy(update={"device": kind})
     jobs = slots.num_jobs(experiment, kind)
     made = make_plan(experiment, config_file=where, jobs=jobs)
-    _require_separable_batches(made)
+    _require_networks(made)
     if not slots.is_cluster:
         return made
     limit_h = experiment.job_hours
@@ -160,11 +160,15 @@ def _made(experiment: Experiment, where: str, slots: Slots | None) -> Plan:
     return for_cluster(made, jobs=jobs, at_most=at_most)
 
 
-def _require_separable_batches(plan: Plan) -> None:
-    if any(recipe.micro_batch or recipe.processes for recipe in plan.config.recipes.values()):
-        from dctkd.engine.build import require_separable_batches  # imports timm: who splits batches pays for it
+def _require_networks(plan: Plan) -> None:
+    recipes = plan.config.recipes.values()
+    if any(recipe.micro_batch or recipe.processes or recipe.frozen_stages for recipe in recipes):
+        from dctkd.engine.build import require_networks  # imports timm: only who needs it pays for it
 
-        require_separable_batches(plan)
+        try:
+            require_networks(plan)
+        except InputError as error:  # of networks, which know nothing of the file
+            raise InputError(f"{plan.config_file}: {error}") from error
 
 
 def demand_of(plan: Plan, slots: Slots) -> Demand:

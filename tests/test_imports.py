@@ -46,6 +46,7 @@ ALLOWED = {
     "weights": {"errors", "provenance"},
     "timm_networks": {"errors", "weights"},
     "models": {"errors", "timm_networks", "weights"},
+    "freezing": {"errors", "models", "timm_networks", "weights"},
     "methods": {"errors", "functional", "models", "provenance"},
     "metrics": {"errors", "functional", "models", "weights", "methods"},
     "data": {
@@ -58,12 +59,13 @@ ALLOWED = {
     },
     "cgroups": set(),
     "engine": {
-        "cgroups", "config", "data", "demand", "errors", "functional", "identity", "large_imports", "late_files",
-        "locks", "methods", "metrics", "models", "plan", "plan_file", "provenance", "recipe", "store", "weights",
+        "cgroups", "config", "data", "demand", "errors", "freezing", "functional", "identity", "large_imports",
+        "late_files", "locks", "methods", "metrics", "models", "plan", "plan_file", "provenance", "recipe", "store",
+        "weights",
     },
     "doctor": {
-        "cgroups", "data", "engine.census", "engine.device", "engine.packing", "errors", "file_systems", "models",
-        "plan", "plan_file", "provenance", "snakemake_locks", "status", "store", "weights",
+        "cgroups", "data", "engine.census", "engine.device", "engine.packing", "errors", "file_systems", "freezing",
+        "models", "plan", "plan_file", "provenance", "snakemake_locks", "status", "store", "weights",
     },
     "cli": {
         "audit_commands", "config", "data", "doctor", "engine", "errors", "exits", "large_imports", "methods", "places",

@@ -233,10 +233,15 @@ def _described(surroundings: Surroundings) -> dict[str, Any]:
     """What another process says about each `<dataset>/<model>`; asked once."""
     plan = surroundings.plan
     assert plan is not None
-    models = []
+    config, models = plan.config, []
+    frozen: dict[str, int | None] = {}
+    for pair in config.pairs:
+        for name, recipe in ((pair.teacher, config.teacher_recipe), (pair.student, config.student_recipe)):
+            frozen[name] = max(frozen.get(name) or 0, config.recipes[recipe].frozen_stages or 0) or None
     for dataset, size in _sizes(surroundings).items():
         num_classes = ASSUMED_NUM_CLASSES if isinstance(size, InputError) else size.num_classes
-        for name in dict.fromkeys(role for pair in plan.config.pairs for role in (pair.teacher, pair.student)):
-            model = plan.config.models[name].model_dump(mode="json")
-            models.append({**model, "name": f"{dataset}/{name}", "num_classes": num_classes})
+        asked = {"num_classes": num_classes, "crop": config.datasets[dataset].input.crop}
+        for name, num_stages in frozen.items():
+            model = config.models[name].model_dump(mode="json")
+            models.append({**model, **asked, "name": f"{dataset}/{name}", "frozen_stages": num_stages})
     return ask_networks(models)

@@ -14,17 +14,21 @@ def describe(model: dict[str, Any]) -> dict[str, Any]:
     """Return what there is to say about one network.
 
     Args:
-        model: `architecture`, `options`, `num_classes`, `pretrained`, `weights` (path or None).
+        model: `architecture`, `options`, `num_classes`, `pretrained`, `weights` (path or None); `frozen_stages` (number
+            or None) of images of side `crop`.
 
     Returns:
         `parameters`; `pretrained`: cached, reachable or unreachable, None if not asked for; or `error`, one line.
     """
+    from dctkd.freezing import require_freezable
     from dctkd.models import describe_stages, num_parameters
     from dctkd.weights import read_weights, where_pretrained
 
     try:
         describe_stages(model["architecture"], model["options"])
         parameters = num_parameters(model["architecture"], model["num_classes"], model["options"])
+        if model["frozen_stages"] is not None:
+            require_freezable(model["architecture"], model["options"], model["frozen_stages"], input_size=model["crop"])
         if model["weights"] is not None:
             read_weights(Path(model["weights"]))
         pretrained = None

@@ -16,6 +16,7 @@ from dctkd.engine.learner import Learner, LoopShape
 from dctkd.engine.objective import Objective
 from dctkd.engine.rng import RandomState
 from dctkd.errors import InputError
+from dctkd.freezing import freeze_first_stages, require_freezable
 from dctkd.identity import Identity, ModelIdentity, method_file
 from dctkd.methods.base import DataSpec, Method
 from dctkd.models import ModelSpec, StageModel, batch_norm_of, build_model, describe_stages, first_batch_norm, spec
@@ -43,6 +44,35 @@ def stages_of(identity: Identity) -> Pairing:
     return identity.stages
 
 
+def require_networks(plan: Plan) -> None:
+    """Refuse recipes that do not go with the networks: batches that cannot be split, stages that cannot be frozen.
+
+    Raises:
+        InputError: With the recipe, the network or row, and what is amiss.
+    """
+    require_separable_batches(plan)
+    require_freezable_stages(plan)
+
+
+def require_freezable_stages(plan: Plan) -> None:
+    """Refuse to freeze stages that a network does not have.
+
+    Raises:
+        InputError: With the recipe and the network.
+    """
+    for recipe, runs in ((plan.config.teacher_recipe, plan.teachers), (plan.config.student_recipe, plan.runs)):
+        num_stages = plan.config.recipes[recipe].frozen_stages
+        if num_stages is None:
+            continue
+        for name, crop in sorted({(run.student or run.teacher, run.identity["data"]["input"]["crop"]) for run in runs}):
+            model = plan.config.models[name]
+            try:
+                require_freezable(model.architecture, model.options, num_stages, input_size=crop)
+            except InputError as error:
+                where = f"recipes.{recipe}.frozen_stages: {model.architecture} (models.{name})"
+                raise InputError(f"{where}: {error}") from error
+
+
 def require_separable_batches(plan: Plan) -> None:
     """Refuse to split batches where batch normalisation, in a network or a method's layers, would see only the parts.
 
@@ -55,7 +85,7 @@ def require_separable_batches(plan: Plan) -> None:
         if (split := _split_of(plan, recipe)) is None:
             continue
         key, reason, remedy = split
-        where = f"{plan.config_file}: recipes.{recipe}.{key}"
+        where = f"recipes.{recipe}.{key}"
         for name in sorted({run.student or run.teacher for run in runs}):
             model = plan.config.models[name]
             if (layer := batch_norm_of(model.architecture, model.options)) is not None:
@@ -95,7 +125,7 @@ def _batch_norm_of_method(plan: Plan, run: Run) -> str | None:
 
 
 def pair_networks(run: Run, num_classes: int) -> tuple[StageModel, StageModel]:
-    """Return an untrained student and teacher of a run, for counting and timing."""
+    """Return an untrained student and teacher of a run, for counting and timing; the student's frozen stages are so."""
     identity = Identity.model_validate(run.identity)
     assert identity.teacher_model is not None
     pairing = stages_of(identity)
@@ -104,6 +134,7 @@ def pair_networks(run: Run, num_classes: int) -> tuple[StageModel, StageModel]:
         network_of(model, num_classes, [pair[position] for pair in pairing], crop, weights=None, pretrained=False)
         for position, model in enumerate((identity.model, identity.teacher_model))
     )
+    freeze(student, identity)
     return student, teacher
 
 
@@ -172,6 +203,7 @@ def build_learner(
             pretrained=identity.model.pretrained,
             may_replace_classifier=identity.recipe.epochs > 0,  # else the new one would stay as it was drawn
         )
+    freeze(model, identity)
     objective = Objective(identity.method, None, label_smoothing=identity.recipe.label_smoothing)
     if identity.method is not None and teacher is not None:
         with RandomState("method weights", identity.method.method, identity.seed).active():
@@ -182,6 +214,12 @@ def build_learner(
         for module in (model, objective):
             shape.ranks.synchronise(module)
     return Learner(task.run.path, task.folder.digest, identity, model, objective, shape)
+
+
+def freeze(model: StageModel, identity: Identity) -> None:
+    """Freeze what the recipe of a run wants frozen."""
+    if identity.recipe.frozen_stages is not None:
+        freeze_first_stages(model, identity.recipe.frozen_stages, input_size=identity.data.input.crop)
 
 
 def network_of(

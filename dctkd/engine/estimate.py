@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dctkd.engine.build import pair_networks, require_separable_batches, stages_of
+from dctkd.engine.build import freeze, pair_networks, require_networks, stages_of
 from dctkd.engine.census import Census, pixel_bytes, published_census, surveyed_census, weight_bytes
 from dctkd.engine.cost import measure_costs
 from dctkd.engine.device import resolve_device, resolve_precision
@@ -30,15 +30,15 @@ def estimate(plan: Plan, results: Path, *, costs: dict[str, Any] | None = None) 
     """Return the costs of an experiment as JSON values.
 
     MACs: forward of the teacher, and three forwards' worth for each training step of a student (forward, gradient to
-        the inputs, gradient to the weights). Seconds: from a few timed steps on this machine, methods' own time left
-        out.
+        the inputs, gradient to the weights), in frozen stages too. Seconds: from a few timed steps on this machine,
+        methods' own time left out.
 
     Args:
         plan: The experiment.
         results: The results folder; datasets that are not packed yet are surveyed where they lie.
         costs: What `measure_costs` returned for this plan; None: it is counted now.
     """
-    require_separable_batches(plan)
+    require_networks(plan)
     try:
         census = published_census(plan, results)
     except InputError:
@@ -84,6 +84,7 @@ def _first_runs(plan: Plan) -> list[Run]:
 def _pair(plan: Plan, run: Run, size: Census, costs: dict[str, Any]) -> dict[str, Any]:
     identity = Identity.model_validate(run.identity)
     student, teacher = pair_networks(run, size.num_classes)
+    freeze(teacher, Identity.model_validate(plan.teacher_of(run).identity))
     seconds = _seconds_per_image(identity, student, teacher, plan)
     teacher_recipe = plan.config.recipes[plan.config.teacher_recipe]
     macs_t, macs_s = (costs["models"][f"{run.dataset}/{name}"]["macs"] for name in (run.teacher, run.student))

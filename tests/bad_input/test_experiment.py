@@ -107,6 +107,8 @@ MISTAKES = [
     ("recipes/short/schedule", {"name": "multistep", "milestones_epochs": [5, 2]}, "milestones_epochs must rise"),
     ("recipes/short/precision", "float16", "recipes.short.precision: expected 'auto', 'float32' or 'bfloat16'"),
     ("recipes/short/threads", 10**6, "recipes.short.threads: expected less than or equal to 1024"),
+    ("recipes/short/frozen_stages", 0, "recipes.short.frozen_stages: expected greater than or equal to 1, got 0"),
+    ("recipes/short/frozen_stages", 5, "resnet18 (models.wide): 5 stages cannot be frozen: ResNet has 4 stages"),
     ("student_recipe", "sohrt", "student_recipe: unknown recipe 'sohrt'; did you mean 'short'?"),
     ("student_recipe", ..., "student_recipe: this key is required"),
     ("seeds", [], "seeds: expected at least 1 entry"),

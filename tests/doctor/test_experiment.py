@@ -179,6 +179,20 @@ def test_pretrained_weights_are_told(with_plan, tiny, monkeypatch, where, state)
     assert found.remedy == (f'HF_HUB_OFFLINE=0 python -c "{call}"' if state == "problem" else None)
 
 
+@pytest.mark.parametrize(("pairs", "frozen"), [("wide narrow", (None, 2)), ("wide wide", (2, None))])
+def test_networks_are_asked_for_the_stages_that_their_recipes_freeze(with_plan, tiny, monkeypatch, pairs, frozen):
+    teacher, student = pairs.split()
+    tiny["pairs"] = [{"teacher": teacher, "student": student}]
+    tiny["recipes"]["later"] = {**tiny["recipes"]["short"], "frozen_stages": 2}
+    tiny["student_recipe"] = "later"
+    asked = {}
+    monkeypatch.setattr(experiment, "ask_networks", lambda models: asked.update((m["name"], m) for m in models) or {})
+    list(experiment.networks(with_plan(tiny)))
+    stages = tuple(asked.get(f"shapes/{name}", {}).get("frozen_stages") for name in ("wide", "narrow"))
+    assert stages == frozen
+    assert {model["crop"] for model in asked.values()} == {32}
+
+
 def test_networks_are_asked_once_with_the_classes_of_the_data(with_plan, monkeypatch):
     asked = []
 

@@ -8,7 +8,7 @@ from dctkd.doctor.torch_process import ask_networks
 
 RESNET = {
     "name": "a/b", "architecture": "resnet18", "options": {"layers": [1, 1, 1, 1]}, "num_classes": 12,
-    "pretrained": False, "weights": None,
+    "pretrained": False, "weights": None, "frozen_stages": None, "crop": 64,
 }  # fmt: skip
 
 
@@ -25,6 +25,7 @@ def test_parameters_are_those_of_the_network_that_is_trained():
     [
         ({"architecture": "resnet8"}, "timm has no such architecture"),
         ({"options": {"layer": [1]}}, "timm cannot build it"),
+        ({"frozen_stages": 5}, "ResNet has 4 stages (layer1, layer2, layer3, layer4); freeze at most as many"),
         ({"weights": "nowhere.safetensors"}, "there is no such file"),
         ({"architecture": "resnet18.no_tag", "pretrained": True, "options": {}}, "no pretrained weights"),
     ],

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import TINY
+
 CONFIGS = Path(__file__).parents[2] / "config"
 
 
@@ -84,6 +86,11 @@ def assert_refused(workplace, done, words):
         ("datasets", {"shapes": {"format": "jpgs", "input": {"crop": 8}}}, "datasets.shapes.format: unknown format"),
         ("reported", ["p9"], "p9.yaml: no such file"),
         ("experiment", "store", "experiment: 'store' is the name of another folder"),
+        (
+            "recipes",
+            {"short": {**TINY["recipes"]["short"], "frozen_stages": 5}},
+            "tiny.yaml: recipes.short.frozen_stages: resnet18 (models.wide): 5 stages cannot be frozen: ResNet has 4",
+        ),
         ("title", float("inf"), "title: expected a finite number, got inf"),
     ],
 )
