@@ -98,7 +98,7 @@ def test_students_of_all_methods_start_from_the_same_new_classifier(source, make
     raw = transfer(source, epochs=1, optimiser={"name": "sgd", "lr": 1e-30, "weight_decay": 0.0})
     weights = ends(make_experiment(raw).prepare().train())
     assert torch.equal(weights["dct"]["fc.weight"], weights["fitnets"]["fc.weight"])
-    assert weights["dct"]["fc.weight"].abs().sum() > 0
+    assert weights["dct"]["fc.weight"].abs().max() > 0.01  # drawn, not zeros that steps of 1e-30 have moved
 
 
 def test_only_the_deeper_stages_are_compared(transferred):
