@@ -150,7 +150,7 @@ class Plan:
 
     @property
     def cost_spec(self) -> str:
-        """Hash of what determines the costs: networks, methods, sizes and numbers of images, what is frozen, no seed."""
+        """Hash of what determines the costs: networks, methods, sizes and numbers of images, frozen stages, no seed."""
         recipe = self.config.recipes[self.config.student_recipe]
         # A method may keep something of every image that is trained on.
         counted = recipe.model_dump(include={"held_out_fraction", "frozen_stages"}) or None
