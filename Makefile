@@ -1,6 +1,7 @@
 # make demo    environment + the default experiment            make check   the fast half of the tests, with all linters
 # make test    environment + linters + the whole test suite    make bench   speed of this machine, as ratios
 # make faults  kills the demo at random points, compares bits
+# make audit  writes docs/audit.md from its published tables and findings
 # make test-slurm  installs SLURM where it may, and runs experiments on it
 #
 # Everything lives in .venv; a change of requirements.lock or pyproject.toml renews it in the same call.
@@ -16,7 +17,7 @@ READY := .venv/.ready
 PEERS := .venv/.peers
 PYTEST := python -m pytest -q -n 2 --dist worksteal -m "not slurm"
 
-.PHONY: demo test test-slurm check lint bench faults env lock catalogue golden clean
+.PHONY: audit demo test test-slurm check lint bench faults env lock catalogue golden clean
 
 demo: $(READY)
 	snakemake --cores all
@@ -73,6 +74,11 @@ lock: $(READY)
 		--custom-compile-command "make lock" --output-file benchmarks/peers.lock benchmarks/peers.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --constraint requirements.lock \
 		--custom-compile-command "make lock" --output-file containers/kubernetes.lock containers/kubernetes.in
+
+AUDITED := docs/results/audit docs/results/audit-headline docs/results/audit-miniplaces docs/results/audit-transfer
+
+audit: $(READY)
+	dctkd audit document $(AUDITED) --to docs/audit.md
 
 catalogue: $(READY)
 	dctkd methods sync --docs docs/methods.md

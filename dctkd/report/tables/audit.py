@@ -42,8 +42,7 @@ EFFECT_NOTE = (
 )
 CHOSEN_NOTE = (
     "Chosen: the row whose weight has the highest mean accuracy over the seeds on held-out images, which nobody trains "
-    "on; on test images where the label says so. Both sides choose among equally many weights unless the rows say "
-    "otherwise."
+    "on; on test images where the label says so. The interval is given this choice: another one is not in it."
 )
 
 
