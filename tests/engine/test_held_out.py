@@ -240,8 +240,9 @@ def test_two_processes_test_the_held_out_images_as_one_does(make_shared_experime
 
 
 def test_null_leaves_the_spec_as_it_was_and_each_fraction_has_its_own(make_experiment, tiny):
-    former = {run.spec for run in make_experiment(tiny, "former").plan.runs}
-    specs = []
+    runs = make_experiment(tiny, "former").plan.runs
+    assert all("held_out_fraction" not in run.identity["recipe"] for run in runs)
+    former, specs = {run.spec for run in runs}, []
     for fraction in (None, 0.1, 0.2):
         tiny["recipes"]["short"]["held_out_fraction"] = fraction
         specs.append({run.spec for run in make_experiment(tiny, str(fraction)).plan.runs})
