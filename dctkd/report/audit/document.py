@@ -25,6 +25,7 @@ from dctkd.report.audit.findings import (
 )
 from dctkd.report.audit.sentences import verdict
 from dctkd.report.statistics import Summary
+from dctkd.report.tables.rendering import DASH
 
 RUNS_FILE = "runs.json"
 INTRODUCTION = """\
@@ -98,7 +99,8 @@ def read_effects(path: Path) -> list[Effect]:
     try:
         for line in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
             rows.setdefault(line["row"], {})[line["column"]] = line
-        return [_effect(label, cells) for label, cells in rows.items() if cells["a_minus_b_points"]["value"]]
+        effects = [_effect(label, cells) for label, cells in rows.items()]
+        return [effect for effect in effects if effect.difference is not None or any(effect.failed)]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a table of an audit ({error!r}); make it again with snakemake") from error
 
@@ -114,6 +116,7 @@ def _effect(label: str, cells: Mapping[str, Mapping[str, str]]) -> Effect:
         p=_number(cells["p_holm"]["value"]),
         largest=_number(cells.get("largest_points", {}).get("value", "")),
         weights=(chosen[0], chosen[2]) if chosen[1] else ("", ""),
+        failed=(_failed(cells["a_percent"]), _failed(cells["b_percent"])),
         runs=tuple(cells["a_minus_b_points"]["runs"].split()),
     )
 
@@ -123,6 +126,12 @@ def _summary(cell: Mapping[str, str]) -> Summary | None:
         return None
     low, high = _number(cell["ci_low"]), _number(cell["ci_high"])
     return Summary(float(cell["value"]), None, int(cell["n"]), low, high, "read from a table")
+
+
+def _failed(cell: Mapping[str, str]) -> str:
+    """Return the runs without an accuracy, which stand in the place of the mean, or in parentheses behind it."""
+    text = cell["text"].partition("(")[2].rstrip(")") if cell["value"] else cell["text"]
+    return "" if text == DASH else text
 
 
 def _number(text: str) -> float | None:
@@ -227,13 +236,14 @@ def _effects_table(effects: Sequence[Effect]) -> Iterator[str]:
 
 
 def _numbers(effect: Effect) -> list[str]:
+    sides = zip((effect.a, effect.b), effect.failed, strict=True)
+    means = [failed if side is None else f"{side.mean:.2f}" for side, failed in sides]
     difference = effect.difference
-    if difference is None or effect.a is None or effect.b is None:
-        return [""] * 6
+    if difference is None:
+        return [*means, "", "", "", ""]
     interval = "" if difference.ci_low is None else f"{difference.ci_low:+.2f} to {difference.ci_high:+.2f}"
     p = "" if effect.p is None else f"{effect.p:.3f}"
-    means = (f"{effect.a.mean:.2f}", f"{effect.b.mean:.2f}", f"{difference.mean:+.2f}")
-    return [*means, interval, str(difference.n), p]
+    return [*means, f"{difference.mean:+.2f}", interval, str(difference.n), p]
 
 
 def _commits(source: Source) -> Iterator[str]:

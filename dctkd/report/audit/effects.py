@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dctkd.contrasts import ALL_ROWS, Contrast, Side
 from dctkd.report.collect import Collected
-from dctkd.report.layout import TOP1, Group, Layout, Measure, Values
+from dctkd.report.layout import SHORT_STATUS, TOP1, Group, Layout, Measure, Values
 from dctkd.report.statistics import ALPHA, Summary, compare, holm, summarise
 from dctkd.report.sweeps import sweeps
 from dctkd.report.verdicts import released_top1_percent
@@ -51,6 +51,7 @@ class Effect:
         p: Two-sided p of the paired t-test, Holm-corrected over the finding's contrasts; None where there is no test.
         largest: Largest difference of a single run between the sides, in points; None where a side is one row.
         weights: Rows chosen for their weight, of a and of b.
+        failed: Runs of a and of b that have no accuracy, such as "3 div.".
         runs: Digests of all runs behind it.
     """
 
@@ -61,6 +62,7 @@ class Effect:
     p: float | None = None
     largest: float | None = None
     weights: tuple[str, str] = ("", "")
+    failed: tuple[str, str] = ("", "")
     runs: tuple[str, ...] = ()
 
     @property
@@ -107,6 +109,7 @@ class Measurements:
             p=test.p if test else None,
             largest=max(singles, default=None) if is_mean else None,
             weights=(", ".join(a.weights), ", ".join(b.weights)),
+            failed=(self._failed(group, contrast.a), self._failed(group, contrast.b)),
             runs=tuple(dict.fromkeys((*a.runs, *b.runs))),
         )
 
@@ -122,6 +125,10 @@ class Measurements:
                 runs.append(digest)
         weights = () if side.weight == "own" or side.row == ALL_ROWS else tuple(chosen.values())
         return Chosen(percent, tuple(runs), weights)
+
+    def _failed(self, group: Group, side: Side) -> str:
+        counts = self.values.failures(group, side.row) if side.weight == "own" else {}
+        return ", ".join(f"{count} {SHORT_STATUS[status]}" for status, count in sorted(counts.items()))
 
     def _rows(self, side: Side) -> dict[str, tuple[str, ...]]:
         """Return the rows that stand for a side, each with those of other weights that may be chosen for it."""

@@ -19,7 +19,7 @@ def verdict(effects: Sequence[Effect], *, not_measured: str = "") -> str:
     """
     known = [effect for effect in effects if effect.difference is not None]
     if not known:
-        return f"{NOT_MEASURED}: {not_measured}." if not_measured else "No run is finished."
+        return f"{NOT_MEASURED}: {not_measured}." if not_measured else _nothing_to_compare(effects)
     if all(_is_nil(effect) for effect in known):
         others = _others(len(known) - 1)
         return f"No effect at all: {known[0].label}: equal accuracy in all {_difference(known[0]).n} runs{others}."
@@ -33,6 +33,16 @@ def verdict(effects: Sequence[Effect], *, not_measured: str = "") -> str:
     if len(known) == 1:
         return f"An effect is shown: {_told(largest)}."
     return f"An effect is shown in {len(shown)} of {len(known)} comparisons; the largest: {_told(largest)}."
+
+
+def _nothing_to_compare(effects: Sequence[Effect]) -> str:
+    told = [f"{effect.label}: {_failures(effect)}" for effect in effects if any(effect.failed)]
+    return f"No comparison is possible: {'; '.join(told)}." if told else "No run is finished."
+
+
+def _failures(effect: Effect) -> str:
+    parts = [f"of {side} {failed.rstrip('.')}" for side, failed in zip("ab", effect.failed, strict=True) if failed]
+    return ", ".join(parts).replace("div", "diverged").replace("oom", "ran out of memory")
 
 
 def _others(count: int) -> str:

@@ -25,7 +25,7 @@ from dctkd.report.sweeps import sweeps
 from dctkd.report.tables.arrangement import points_cell, summary_cell
 from dctkd.report.tables.attainability import attainability_table
 from dctkd.report.tables.comparison import p_text
-from dctkd.report.tables.rendering import Cell, Column, Table, TableRow
+from dctkd.report.tables.rendering import DASH, Cell, Column, Table, TableRow
 
 EFFECT_COLUMNS = (
     Column("a_percent", "a (%)"),
@@ -114,8 +114,8 @@ def _finding_table(collected: Collected, entry: Entry, effects: Sequence[Effect]
     rows = []
     for effect in effects:
         cells = {
-            "a_percent": _mean_cell(effect.a),
-            "b_percent": _mean_cell(effect.b),
+            "a_percent": _mean_cell(effect.a, effect.failed[0]),
+            "b_percent": _mean_cell(effect.b, effect.failed[1]),
             "a_minus_b_points": _difference_cell(effect),
             "n": Cell(str(effect.difference.n), effect.difference.n) if effect.difference else Cell(),
             "p_holm": _p_cell(effect),
@@ -209,8 +209,10 @@ def _title(collected: Collected, subject: str) -> str:
     return f"{subject}{where}, {seeds_text(layout)}"
 
 
-def _mean_cell(summary: Summary | None) -> Cell:
-    return summary_cell(summary, "{:.2f}".format, (), summary.n) if summary else Cell()
+def _mean_cell(summary: Summary | None, failed: str) -> Cell:
+    if summary is None:
+        return Cell(failed or DASH)
+    return summary_cell(summary, "{:.2f}".format, (), summary.n, [failed] if failed else [])
 
 
 def _difference_cell(effect: Effect) -> Cell:

@@ -50,3 +50,8 @@ def test_equal_runs_are_said_to_be_equal():
     assert verdict([effect("filter minus none", [0.0, 0.0, 0.0], 1.0)]) == (
         "No effect at all: filter minus none: equal accuracy in all 3 runs."
     )
+
+
+def test_runs_that_diverged_are_told_where_there_is_nothing_to_compare():
+    gone = Effect("working minus frozen", None, None, None, failed=("", "3 div."))
+    assert verdict([gone]) == "No comparison is possible: working minus frozen: of b 3 diverged."

@@ -151,6 +151,25 @@ def test_document_says_what_the_written_tables_say(audited, tables, tmp_path):
     assert "58.34" in text
 
 
+def test_side_of_which_every_run_diverged_is_told_and_read_back(made_up, audited, tmp_path):
+    failures = {("kd", seed): "diverged" for seed in range(3)}
+    tree = made_up(
+        experiment="again",
+        methods=METHODS,
+        weights=WEIGHTS,
+        audit={"sources": ["s"], "contrasts": CONTRASTS},
+        failures=failures,
+    )
+    collected = gather(tree.folder, tree.store)
+    made = audit_tables(collected, Values(collected.frame))
+    (table,) = made["audit_q1_does_it_help"]
+    assert "Verdict: No comparison is possible: kd minus baseline: of a 3 diverged." in table.notes
+    assert cells(table)["kd minus baseline"]["a_percent"].text == "3 div."
+    write_tables(made, tree.target)
+    (read,) = document.read_effects(tree.target / "audit_q1_does_it_help.csv")
+    assert read.failed == ("3 div.", "")
+
+
 def test_test_set_of_unknown_size_is_refused(tmp_path, audited):
     from dctkd.errors import InputError
 
