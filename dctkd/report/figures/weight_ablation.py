@@ -29,6 +29,9 @@ from dctkd.report.statistics import summarise
 from dctkd.report.sweeps import sweeps
 
 MAX_GROUPS = 9
+MAX_SIDE_BY_SIDE = 4
+"""Methods in one row of facets, where there is one dataset and pair."""
+
 MIN_LABEL_DISTANCE = 0.055
 """Least distance of two tick labels, as a share of the axis."""
 
@@ -53,7 +56,7 @@ def draw_weight_ablation(collected: Collected, values: Values, published: Publis
         return draw_sentence(title, "No method has three or more rows that differ only in its weight.")
     groups = layout.groups[:MAX_GROUPS]
     shown = [(method, group) for method in found for group in groups]
-    _, num_columns = facets_of_groups(groups)
+    num_columns = facets_of_groups(groups)[1] if len(groups) > 1 else min(len(shown), MAX_SIDE_BY_SIDE)
     num_rows = -(-len(shown) // num_columns)
     width, height = (6.4, 3.6) if len(shown) == 1 else (3.5, 2.8)
     inches = (0.8 + width * num_columns, 1.2 + height * num_rows)

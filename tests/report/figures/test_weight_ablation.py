@@ -145,3 +145,11 @@ def test_drawing_again_gives_the_same_bytes(made_up):
     tree = swept(made_up)
     first, second = (render("weights", lambda: drawn(tree, {(GROUP, "at", 2.0): 61.0})[0]) for _ in range(2))
     assert first == second
+
+
+def test_many_methods_of_one_dataset_stand_four_in_a_row(made_up):
+    names = [f"at-{weight}{kd}" for kd in ("", "+kd") for weight in (1, 2, 3)]
+    weights = {name: float(name.removesuffix("+kd")[3:]) for name in names}
+    figure, _ = drawn(made_up(methods=("baseline", *weights), weights=weights, seeds=(0,)))
+    left, right = (axes.get_subplotspec() for axes in figure.axes)
+    assert (left.rowspan, left.colspan.start) == (right.rowspan, right.colspan.start - 1)
