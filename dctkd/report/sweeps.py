@@ -12,15 +12,14 @@ MIN_WEIGHTS = 3
 """Fewer weights than this are a comparison, not a sweep."""
 
 
-def sweeps(plan: Plan, *, min_weights: int = MIN_WEIGHTS) -> dict[str, tuple[str, ...]]:
-    """Return the rows that differ in nothing but the weight of their method, if there are enough weights.
+def sweeps(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return the rows that differ in nothing but the weight of their method, if there are three or more weights.
 
     A row without a weight of its own counts with its method's default. Two rows of one weight are the same runs: the
     first stands for both. Rows whose weight is not known are left out.
 
     Args:
         plan: The experiment's plan.
-        min_weights: Weights that make a sweep.
 
     Returns:
         Method, with `+kd` where the rows have that term, -> names of its rows by rising weight. A method that is swept
@@ -33,7 +32,7 @@ def sweeps(plan: Plan, *, min_weights: int = MIN_WEIGHTS) -> dict[str, tuple[str
             alike.setdefault(_all_but_weight(plan, row), {}).setdefault(weight, row)
     found: dict[str, tuple[str, ...]] = {}
     for by_weight in alike.values():
-        if len(by_weight) >= min_weights:
+        if len(by_weight) >= MIN_WEIGHTS:
             rows = tuple(by_weight[weight] for weight in sorted(by_weight))
             method = method_of(plan, rows[0])
             found[f"{method} ({rows[0]})" if method in found else method] = rows

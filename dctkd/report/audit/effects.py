@@ -81,7 +81,7 @@ class Measurements:
 
     def __post_init__(self) -> None:
         """Find out which rows differ in their weight alone."""
-        self.swept = sweeps(self.collected.plan, min_weights=2)
+        self.swept = sweeps(self.collected.plan)
 
     def effects(self, contrasts: Sequence[Contrast]) -> list[Effect]:
         """Return the effects of a finding's contrasts, on each dataset and pair, p corrected over all of them."""

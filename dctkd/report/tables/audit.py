@@ -163,7 +163,7 @@ def _weights_tables(collected: Collected, values: Values, measurements: Measurem
     for group in layout.groups:
         rows = tuple(
             TableRow(name, _weight_cells(collected, values, measurements, group, alike))
-            for name, alike in sweeps(collected.plan, min_weights=2).items()
+            for name, alike in sweeps(collected.plan).items()
         )
         where = f", {layout.label(group)}" if len(layout.groups) > 1 else ""
         title = _title(collected, f"weights chosen without test images{where}")
