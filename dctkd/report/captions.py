@@ -51,6 +51,8 @@ def common_notes(collected: Collected) -> tuple[str, ...]:
         notes.append(f"Partial: {len(collected.missing)} runs are missing ({list_runs(list(collected.missing))}).")
     notes += _failed_notes(collected.found)
     notes.append("Reported: the last epoch of training; nothing is selected on the test set.")
+    if (fraction := plan.config.recipes[plan.config.student_recipe].held_out_fraction) is not None:
+        notes.append(f"Held out: {fraction:.3g} of each class's training images, which no network is trained on.")
     notes.append(_teacher_note(collected))
     notes.append(f"Code: commit {commits_text(collected)}. Hardware: {_hardware_text(collected)}.")
     mixed = sum(

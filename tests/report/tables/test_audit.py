@@ -100,6 +100,11 @@ def test_table_of_a_finding_says_claim_evidence_effect_and_verdict(tables):
     assert len(cells(table)["best epoch minus last (5)"]["a_minus_b_points"].runs) == 15
 
 
+def test_notes_say_that_images_were_held_out(tables):
+    (table,) = tables["audit"]
+    assert "Held out: 0.25 of each class's training images, which no network is trained on." in table.notes
+
+
 def test_finding_that_no_run_measures_says_why(tables):
     (table,) = tables["audit_x2_a_crash"]
     assert "Verdict: Not measured by training: a crash has no accuracy." in table.notes
