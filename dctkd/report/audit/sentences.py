@@ -32,7 +32,8 @@ def verdict(effects: Sequence[Effect], *, not_measured: str = "") -> str:
     largest = max(shown, key=lambda effect: abs(_difference(effect).mean))
     if len(known) == 1:
         return f"An effect is shown: {_told(largest)}."
-    return f"An effect is shown in {len(shown)} of {len(known)} comparisons; the largest: {_told(largest)}."
+    main = "" if tested[0].is_shown else f"; none in the first, {_told(tested[0])}"
+    return f"An effect is shown in {len(shown)} of {len(known)} comparisons, the largest in {_told(largest)}{main}."
 
 
 def _nothing_to_compare(effects: Sequence[Effect]) -> str:

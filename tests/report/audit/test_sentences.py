@@ -30,8 +30,15 @@ def test_an_effect_is_said_with_its_sign():
 
 
 def test_of_several_effects_the_largest_is_told_and_all_are_counted():
-    assert verdict([SMALL, LARGE, LARGER]).startswith(
-        "An effect is shown in 2 of 3 comparisons; the largest: DCT minus AT: +9.03 points"
+    assert verdict([LARGE, SMALL, LARGER]) == (
+        "An effect is shown in 2 of 3 comparisons, the largest in DCT minus AT: +9.03 points (95 % interval +8.65 to "
+        "+9.41, n = 3)."
+    )
+
+
+def test_effects_elsewhere_do_not_hide_that_the_main_comparison_has_none():
+    assert verdict([SMALL, LARGE]).endswith(
+        "; none in the first, DCT minus maps: +0.10 points (95 % interval -1.14 to +1.34, n = 3)."
     )
 
 
