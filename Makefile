@@ -75,7 +75,7 @@ lock: $(READY)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade --constraint requirements.lock \
 		--custom-compile-command "make lock" --output-file containers/kubernetes.lock containers/kubernetes.in
 
-AUDITED := docs/results/audit docs/results/audit-headline docs/results/audit-miniplaces docs/results/audit-transfer
+AUDITED := docs/results/audit-headline docs/results/audit docs/results/audit-miniplaces docs/results/audit-transfer
 
 audit: $(READY)
 	dctkd audit document $(AUDITED) --to docs/audit.md

@@ -136,3 +136,32 @@ def test_published_tables_name_only_runs_that_are_described(folder):
     for path in sorted(folder.glob("*.csv")):
         for row in rows_of(folder, path.stem):
             assert set(row["runs"].split()) <= runs.keys(), path
+
+
+AUDIT = RESULTS / "audit-headline"
+LABELS = {
+    "dct": "DCT minus maps, tuned",
+    "dct_main": "main branch's Re DFT minus maps, tuned",
+    "dct_release": "released |Re DFT| minus maps, tuned",
+    "dft_magnitude": "|DFT| minus maps, tuned",
+}
+
+
+def table_of_the_audit():
+    """Yield (method, accuracy, difference) of each row of the README's table under "The audit"."""
+    section = (ROOT / "README.md").read_text().partition("## The audit")[2].partition("\n## ")[0]
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 3 and "`" in cells[0]:
+            yield re.search(r"`(\w+)`", cells[0])[1], cells[1], cells[2]
+
+
+def test_numbers_of_the_audit_in_the_readme_are_those_of_its_tables():
+    accuracy = {row["row"]: row["text"] for row in rows_of(AUDIT, "accuracy") if row["column"].endswith("top1_percent")}
+    effects = rows_of(AUDIT, "audit_q1_transform_or_maps")
+    differences = {row["row"]: row["text"] for row in effects if row["column"] == "a_minus_b_points"}
+    shown = list(table_of_the_audit())
+    assert [method for method, _, _ in shown] == ["map_l2", *LABELS]
+    for method, top1, difference in shown:
+        assert accuracy[method] == top1
+        assert difference == (differences[LABELS[method]] if method in LABELS else "")

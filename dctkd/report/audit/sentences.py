@@ -20,20 +20,30 @@ def verdict(effects: Sequence[Effect], *, not_measured: str = "") -> str:
     known = [effect for effect in effects if effect.difference is not None]
     if not known:
         return f"{NOT_MEASURED}: {not_measured}." if not_measured else _nothing_to_compare(effects)
+    return f"{_about(known)}{_failed_elsewhere(effects)}."
+
+
+def _about(known: Sequence[Effect]) -> str:
     if all(_is_nil(effect) for effect in known):
         others = _others(len(known) - 1)
-        return f"No effect at all: {known[0].label}: equal accuracy in all {_difference(known[0]).n} runs{others}."
+        return f"No effect at all: {known[0].label}: equal accuracy in all {_difference(known[0]).n} runs{others}"
     tested = [effect for effect in known if effect.p is not None]
     if not tested:
-        return f"No test is possible: {_told(known[0])}."
+        return f"No test is possible: {_told(known[0])}"
     shown = [effect for effect in tested if effect.is_shown]
     if not shown:
-        return f"No effect is shown: {_told(tested[0])}{_others(len(tested) - 1)}."
+        return f"No effect is shown: {_told(tested[0])}{_others(len(tested) - 1)}"
     largest = max(shown, key=lambda effect: abs(_difference(effect).mean))
     if len(known) == 1:
-        return f"An effect is shown: {_told(largest)}."
+        return f"An effect is shown: {_told(largest)}"
     main = "" if tested[0].is_shown else f"; none in the first, {_told(tested[0])}"
-    return f"An effect is shown in {len(shown)} of {len(known)} comparisons, the largest in {_told(largest)}{main}."
+    return f"An effect is shown in {len(shown)} of {len(known)} comparisons, the largest in {_told(largest)}{main}"
+
+
+def _failed_elsewhere(effects: Sequence[Effect]) -> str:
+    """Say which comparisons lack runs, since that is a result too."""
+    told = [f"{effect.label}: {_failures(effect)}" for effect in effects if any(effect.failed)]
+    return f"; runs without accuracy, {'; '.join(told)}" if told else ""
 
 
 def _nothing_to_compare(effects: Sequence[Effect]) -> str:

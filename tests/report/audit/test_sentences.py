@@ -62,3 +62,8 @@ def test_equal_runs_are_said_to_be_equal():
 def test_runs_that_diverged_are_told_where_there_is_nothing_to_compare():
     gone = Effect("working minus frozen", None, None, None, failed=("", "3 div."))
     assert verdict([gone]) == "No comparison is possible: working minus frozen: of b 3 diverged."
+
+
+def test_runs_that_diverged_are_told_beside_what_was_measured():
+    half = Effect("at the published weight", None, None, None, failed=("", "3 div."))
+    assert verdict([half, SMALL]).endswith("n = 3); runs without accuracy, at the published weight: of b 3 diverged.")
