@@ -42,7 +42,13 @@ def wait_until(is_true, what, limit_s=60.0):
 
 def run(*command):
     """Run a command of SLURM's and return what it prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    try:
+        done.check_returncode()
+    except subprocess.CalledProcessError as error:
+        error.add_note(done.stderr)
+        raise
+    return done.stdout
 
 
 @dataclass
@@ -65,7 +71,10 @@ class Cluster:
 
     def start_slurmd(self):
         self.start_daemon("slurmd", "-D")
-        wait_until(lambda: self.node_state() in ("IDLE", "MIXED", "ALLOCATED"), "the node comes up")
+        self.wait_for_node("the node comes up")
+
+    def wait_for_node(self, what):
+        wait_until(lambda: self.node_state() in ("IDLE", "MIXED", "ALLOCATED"), what)
 
     def start_daemon(self, name, *arguments):
         output = (self.folder / "log" / f"{name}.out").open("ab")
@@ -97,7 +106,9 @@ class Cluster:
         host = socket.gethostname().split(".")[0]
         run("scontrol", "update", f"NodeName={host}", "State=DOWN", "Reason=test")
         wait_until(lambda: self.node_state() == "DOWN", "the node is down")
-        run("scontrol", "update", f"NodeName={host}", "State=RESUME")
+        # Its daemon may have brought it back already, and SLURM refuses to resume a node that is up.
+        subprocess.run(["scontrol", "update", f"NodeName={host}", "State=RESUME"], capture_output=True, check=False)
+        self.wait_for_node("the node is back")
 
     def stop(self):
         """End jobs, then daemons, and take the configuration away."""
