@@ -48,7 +48,8 @@ class Evidence(Strict):
     @property
     def place(self) -> str:
         """File and lines in words."""
-        return f"{self.file}, {'lines ' if self.lines[0].isdigit() else ''}{self.lines}"
+        many = "" if self.lines.isdigit() else "s"
+        return f"{self.file}, line{many} {self.lines}" if self.lines[0].isdigit() else f"{self.file}, {self.lines}"
 
 
 class Finding(Strict):

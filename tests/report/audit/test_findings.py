@@ -90,6 +90,15 @@ def test_link_leads_to_the_first_lines_at_the_commit(tmp_path):
     assert source.cite(evidence) == "Some Zoo/a.py, lines 3-9, commit 0000000 (default)"
 
 
+def test_one_line_is_called_a_line(tmp_path):
+    evidence = [
+        {"commit": "main", "file": "a.py", "lines": lines, "shows": "this"} for lines in ("3", "3, 5", "all lines")
+    ]
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(a_source(evidence=evidence)))
+    places = [one.place for one in read_source("s", tmp_path).findings["x1"].evidence]
+    assert places == ["a.py, line 3", "a.py, lines 3, 5", "a.py, all lines"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
