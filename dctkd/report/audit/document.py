@@ -194,8 +194,7 @@ def _found(audited: Sequence[Audited], entry: Entry) -> Iterator[tuple[Audited, 
 
 
 def _reason(entry: Entry) -> str:
-    reason = entry.content.not_measured if isinstance(entry.content, Finding) else ""
-    return reason.rstrip(".") or "no experiment with this comparison has been run"
+    return entry.not_measured or "no experiment with this comparison has been run"
 
 
 def _finding(audited: Sequence[Audited], entry: Entry, content: Finding) -> Iterator[str]:

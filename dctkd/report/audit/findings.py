@@ -146,6 +146,11 @@ class Entry:
         """Name of its table's files."""
         return f"audit_{self.id}_{self.content.name}"
 
+    @property
+    def not_measured(self) -> str:
+        """Why no run measures it, without a full stop; empty for questions and for findings that runs do measure."""
+        return self.content.not_measured.rstrip(".") if isinstance(self.content, Finding) else ""
+
 
 def read_source(name: str, folder: Path = FINDINGS) -> Source:
     """Read `<name>.yaml`.

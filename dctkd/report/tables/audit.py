@@ -70,11 +70,6 @@ def audit_tables(collected: Collected, values: Values, *, folder: Path = FINDING
     return made
 
 
-def not_measured(entry: Entry) -> str:
-    """Return why no run measures a finding, empty for questions and for findings that runs do measure."""
-    return entry.content.not_measured.rstrip(".") if isinstance(entry.content, Finding) else ""
-
-
 def _summary_table(
     collected: Collected, entries: Mapping[str, Entry], effects: Mapping[str, Sequence[Effect]]
 ) -> Table:
@@ -95,7 +90,7 @@ def _summary_table(
             _difference_cell(main) if main else Cell(),
             _p_cell(main) if main else Cell(),
             Cell(f"{num_shown} of {len(known)}", num_shown) if known else Cell(),
-            Cell(verdict(found, not_measured=not_measured(entries[key]))),
+            Cell(verdict(found, not_measured=entries[key].not_measured)),
         )
         rows.append(TableRow(key, cells))
     notes = (
@@ -131,7 +126,7 @@ def _finding_table(collected: Collected, entry: Entry, effects: Sequence[Effect]
 
 def _notes_of(entry: Entry, effects: Sequence[Effect]) -> Iterator[str]:
     content, source = entry.content, entry.source
-    yield f"Verdict: {verdict(effects, not_measured=not_measured(entry))}"
+    yield f"Verdict: {verdict(effects, not_measured=entry.not_measured)}"
     if not isinstance(content, Finding):
         yield f"Question: {content.text}"
         return

@@ -49,14 +49,10 @@ def test_folder_without_an_audit_is_refused(tmp_path):
         read_audited(tmp_path)
 
 
-def test_command_writes_the_document(tmp_path, text):
-    target = ROOT / "docs" / ".audit-of-a-test.md"
-    folders = [str(folder) for folder in PUBLISHED]
-    try:
-        outcome = CliRunner().invoke(
-            app, ["audit", "document", *folders, "--to", str(target), "--findings", str(ROOT / FINDINGS)]
-        )
-        assert outcome.exit_code == 0, outcome.output
-        assert target.read_text() == text
-    finally:
-        target.unlink(missing_ok=True)
+def test_command_writes_the_document(tmp_path):
+    target, folders = tmp_path / "audit.md", [str(folder) for folder in PUBLISHED]
+    options = ["--to", str(target), "--findings", str(ROOT / FINDINGS)]
+    outcome = CliRunner().invoke(app, ["audit", "document", *folders, *options])
+    assert outcome.exit_code == 0, outcome.output
+    found = [read_audited(folder) for folder in PUBLISHED]
+    assert target.read_text() == render(found, ["p1", "p2"], findings=ROOT / FINDINGS, base=tmp_path)
